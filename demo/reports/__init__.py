@@ -1,0 +1,1 @@
+"""The demo's one app: reports that take a while."""

@@ -1,0 +1,97 @@
+"""The admin's pages of workers: who lives, what each runs. Read-only altogether: a worker is stopped where it was started."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ..core.states import JobState
+from ..logs import escape
+from ..management.wording import duration
+from ..models import Job, Worker
+from . import pages
+from .filters import DatabaseFilter, LivingFilter
+from .listing import ReadOnlyAdmin
+
+_RUNNING_SHOWN = 200
+
+
+def _running() -> QuerySet[Job]:
+    return Job.objects.filter(state=RawSQL(str(int(JobState.RUNNING)), ()))  # noqa: S611 - an enum's number
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    """See the module."""
+
+    list_display = ("name", "kind", "life", "served_queues", "executors", "slots", "busy", "when_started")
+    list_filter = (DatabaseFilter, LivingFilter)
+    search_fields = ("host",)
+    ordering = ("-started_at",)
+    fieldsets = (
+        (None, {"fields": ("id", "kind", "host", "pid", "parent_id", "served_queues", "executors", "slots")}),
+        (gettext_lazy("Lease"), {"fields": ("life", "when_started", "when_lease_ends", "when_dead")}),
+        (gettext_lazy("What it runs now"), {"fields": ("running_jobs",)}),
+    )
+    readonly_fields = tuple(name for _, options in fieldsets for name in options["fields"])
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Worker]:
+        """Count what each runs, by the index of running jobs."""
+        running = _running().filter(worker_id=OuterRef("pk")).order_by().values("worker_id")
+        number = Subquery(running.annotate(number=Count("pk")).values("number"), output_field=IntegerField())
+        return super().get_queryset(request).annotate(running_now=Coalesce(number, 0))
+
+    @admin.display(description=gettext_lazy("worker"))
+    def name(self, worker: Worker) -> str:
+        """Return host and process."""
+        return escape(f"{worker.host}:{worker.pid}")
+
+    @admin.display(description=gettext_lazy("life"))
+    def life(self, worker: Worker) -> str:
+        """Say whether it lives; by this host's clock, so a second off at times."""
+        if worker.dead_at is not None:
+            return _("dead for %s") % duration(max(0.0, pages.seconds_since(worker.dead_at)))
+        left = -pages.seconds_since(worker.lease_until)
+        if left > 0:
+            return _("lives, lease for another %s") % duration(round(left))
+        return _("silent: its lease ran out %s ago") % duration(round(-left))
+
+    @admin.display(description=gettext_lazy("queues"))
+    def served_queues(self, worker: Worker) -> str:
+        """Return the queues that it takes jobs from."""
+        return escape(worker.queues) or _("all")
+
+    @admin.display(description=gettext_lazy("busy"))
+    def busy(self, worker: Worker) -> int:
+        """Return how many jobs it runs."""
+        return int(worker.running_now)  # type: ignore[attr-defined]
+
+    @admin.display(description=gettext_lazy("started"))
+    def when_started(self, worker: Worker) -> SafeString | str:
+        """Return when it was registered."""
+        return pages.moment(worker.started_at)
+
+    @admin.display(description=gettext_lazy("lease until"))
+    def when_lease_ends(self, worker: Worker) -> SafeString | str:
+        """Return when others may take over."""
+        return pages.moment(worker.lease_until)
+
+    @admin.display(description=gettext_lazy("dead since"))
+    def when_dead(self, worker: Worker) -> SafeString | str:
+        """Return when it was declared dead."""
+        return pages.moment(worker.dead_at)
+
+    @admin.display(description=gettext_lazy("jobs"))
+    def running_jobs(self, worker: Worker) -> SafeString | str:
+        """List the jobs that it runs, the longest first."""
+        jobs = _running().using(worker._state.db).filter(worker_id=worker.pk).order_by("attempted_at")
+        shown = jobs.only("pk", "task", "state", "attempted_at", "enqueued_at", "progress")[:_RUNNING_SHOWN]
+        parts = [(pages.link_to_job(job), escape(job.task), pages.phase(job), pages.progress(job.progress)) for job in shown]
+        return format_html_join("", "<div>{} {} ({}) {}</div>", parts) or pages.NOTHING

@@ -1,0 +1,21 @@
+"""The app. Starts nothing by itself."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class MeanwhileConfig(AppConfig):
+    """``"django_meanwhile"`` in ``INSTALLED_APPS``."""
+
+    name = "django_meanwhile"
+    label = "meanwhile"
+    verbose_name = _("Background jobs")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks; on Django 5.2, the dialect's own log receivers."""
+        from . import checks, compat  # noqa: F401, PLC0415 - after the models are loaded
+
+        compat.load_receivers()

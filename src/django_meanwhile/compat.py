@@ -1,0 +1,89 @@
+"""One name for the tasks dialect: ``django.tasks``, or its backport on Django 5.2.
+
+The only module that knows which of the two is in force. ``django_tasks`` is a
+separate set of classes, not a shim, so nothing may import it on Django 6.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import django
+
+if TYPE_CHECKING or django.VERSION >= (6, 0):
+    from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, task_backends
+    from django.tasks.backends.base import BaseTaskBackend
+    from django.tasks.base import (
+        DEFAULT_TASK_PRIORITY,
+        TASK_MAX_PRIORITY,
+        TASK_MIN_PRIORITY,
+        TASK_REFRESH_ATTRS,
+        TaskContext,
+        TaskError,
+        TaskResult,
+        TaskResultStatus,
+    )
+    from django.tasks.base import Task as BaseTask
+    from django.tasks.exceptions import (
+        InvalidTask,
+        TaskResultDoesNotExist,
+        TaskResultMismatch,
+    )
+    from django.tasks.signals import task_enqueued, task_finished, task_started
+else:
+    from django_tasks import (
+        DEFAULT_TASK_BACKEND_ALIAS,
+        DEFAULT_TASK_QUEUE_NAME,
+        task_backends,
+    )
+    from django_tasks.backends.base import BaseTaskBackend
+    from django_tasks.base import (
+        DEFAULT_TASK_PRIORITY,
+        TASK_MAX_PRIORITY,
+        TASK_MIN_PRIORITY,
+        TASK_REFRESH_ATTRS,
+        TaskContext,
+        TaskError,
+        TaskResult,
+        TaskResultStatus,
+    )
+    from django_tasks.base import Task as BaseTask
+    from django_tasks.exceptions import InvalidTaskError as InvalidTask
+    from django_tasks.exceptions import TaskResultDoesNotExist, TaskResultMismatch
+    from django_tasks.signals import task_enqueued, task_finished, task_started
+
+__all__ = [
+    "DEFAULT_TASK_BACKEND_ALIAS",
+    "DEFAULT_TASK_PRIORITY",
+    "DEFAULT_TASK_QUEUE_NAME",
+    "TASK_MAX_PRIORITY",
+    "TASK_MIN_PRIORITY",
+    "TASK_REFRESH_ATTRS",
+    "BaseTask",
+    "BaseTaskBackend",
+    "InvalidTask",
+    "TaskContext",
+    "TaskError",
+    "TaskResult",
+    "TaskResultDoesNotExist",
+    "TaskResultMismatch",
+    "TaskResultStatus",
+    "load_receivers",
+    "task_backends",
+    "task_enqueued",
+    "task_finished",
+    "task_started",
+]
+
+
+def load_receivers() -> None:
+    """Connect the backport's log receivers and checks, as its own app would.
+
+    Importing ``signals`` above has connected the receivers; the checks of the
+    backends come with ``checks``. Django 6 does both itself.
+    """
+    if django.VERSION < (6, 0):
+        from django.apps import apps  # noqa: PLC0415
+
+        if not apps.is_installed("django_tasks"):
+            import django_tasks.checks  # noqa: F401, PLC0415 - registers on import

@@ -1,0 +1,266 @@
+"""The settings: one declared schema, one frozen value, checked once.
+
+``settings.MEANWHILE`` is a dictionary whose every key is optional. Reading it
+yields a :class:`Settings` or a list of problems; the problems become Django
+system checks (``checks``) and, where something is about to run on them, an
+``ImproperlyConfigured`` that lists them all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from .core.clock import Clock
+
+DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One mistake in the settings, with the line to write instead."""
+
+    message: str
+    hint: str
+    id: str = "meanwhile.E001"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """``MEANWHILE["WORKER"]``: the defaults of ``manage.py meanwhile worker``."""
+
+    threads: int = 8
+    coroutines: int = 100
+    processes: int = 2
+    queues: tuple[str, ...] = ()
+    max_tasks: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """``MEANWHILE["RETENTION"]``: seconds to keep a finished job, per state; None: for ever."""
+
+    successful: float | None = 7 * DAY
+    failed: float | None = 30 * DAY
+    cancelled: float | None = 7 * DAY
+    quarantined: float | None = 90 * DAY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting with its default. Durations are seconds."""
+
+    lease: float = 30.0
+    beat: float = 10.0
+    sweep: float = 5.0
+    poll: float = 1.0
+    grace: float = 25.0
+    stop_grace: float = 1.0
+    sqlite_wal: bool = True
+    task_modules: tuple[str, ...] = ()
+    worker: WorkerSettings = field(default_factory=WorkerSettings)
+    retention: Retention = field(default_factory=Retention)
+
+    @property
+    def margin(self) -> float:
+        """How long before the end of its lease a worker that cannot renew stops itself."""
+        return self.lease / 5
+
+
+def get_settings() -> Settings:
+    """Return the settings in force.
+
+    Raises ``ImproperlyConfigured`` with every problem and its mend.
+    """
+    settings, problems = read_settings()
+    if problems:
+        lines = [f"{p.message}\n  {p.hint}" for p in problems]
+        raise ImproperlyConfigured("\n".join(lines))
+    return settings
+
+
+@cache
+def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
+    """Read ``settings.MEANWHILE``; also return what is wrong with it."""
+    reader = _Reader()
+    raw = getattr(django_settings, "MEANWHILE", {})
+    values = reader.section("MEANWHILE", raw, _SCHEMA)
+    if isinstance(raw, Mapping):
+        for key, cls, schema in (
+            ("WORKER", WorkerSettings, _WORKER),
+            ("RETENTION", Retention, _RETENTION),
+        ):
+            section = reader.section(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
+            values[key.lower()] = cls(**section)
+        if "LEASE" in raw and "BEAT" not in raw and "lease" in values:
+            values["beat"] = values["lease"] / 3
+    settings = Settings(**values)
+    reader.cross_check(settings)
+    return settings, tuple(reader.problems)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "MEANWHILE":
+        read_settings.cache_clear()
+
+
+setting_changed.connect(_forget)
+
+
+class SystemClock:
+    """The real clock. CLOCK_MONOTONIC is one clock for all processes of a host."""
+
+    def monotonic(self) -> float:
+        """See ``core.clock.Clock``."""
+        return time.monotonic()
+
+
+def real_clock() -> Clock:
+    """Make the clock that everything outside of tests measures durations with."""
+    return SystemClock()
+
+
+# --- the schema -----------------------------------------------------------------------------
+
+Parse = Callable[[Any], Any]  # returns the parsed value, or raises ValueError(rule)
+
+
+def seconds(low: float, high: float) -> Parse:
+    """Accept a number of seconds from ``low`` to ``high``."""
+
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            rule = f"must be a number of seconds from {low:g} to {high:g}"
+            raise ValueError(rule)
+        return float(value)
+
+    return parse
+
+
+def whole(low: int, high: int) -> Parse:
+    """Accept a whole number from ``low`` to ``high``."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            rule = f"must be a whole number from {low} to {high}"
+            raise ValueError(rule)
+        return value
+
+    return parse
+
+
+def optional(inner: Parse) -> Parse:
+    """Accept None too."""
+    return lambda value: None if value is None else inner(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        rule = "must be True or False"
+        raise ValueError(rule)  # noqa: TRY004 - one error type for all rules
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple | set):
+        rule = 'must be a list of strings, as in ["default", "mail"]'
+        raise ValueError(rule)
+    if not all(isinstance(name, str) and name for name in value):
+        rule = "must hold non-empty strings only"
+        raise ValueError(rule)
+    return tuple(value)
+
+
+def _section(value: Any) -> Any:
+    """Leave a nested dictionary to its own schema."""
+    return value
+
+
+_SCHEMA: dict[str, Parse] = {
+    "LEASE": seconds(1, 3600),
+    "BEAT": seconds(0.1, 1200),
+    "SWEEP": seconds(0.1, 600),
+    "POLL": seconds(0.05, 60),
+    "GRACE": seconds(0, 86_400),
+    "STOP_GRACE": seconds(0.1, 600),
+    "SQLITE_WAL": _flag,
+    "TASK_MODULES": _names,
+    "WORKER": _section,
+    "RETENTION": _section,
+}
+_WORKER: dict[str, Parse] = {
+    "threads": whole(0, 1000),
+    "coroutines": whole(0, 10_000),
+    "processes": whole(0, 1000),
+    "queues": _names,
+    "max_tasks": optional(whole(1, 1_000_000_000)),
+}
+_AGE = optional(seconds(0, 3650 * DAY))
+_RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}
+
+
+class _Reader:
+    """Collects parsed values and problems."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def section(self, name: str, raw: Any, schema: Mapping[str, Parse]) -> dict[str, Any]:
+        if not isinstance(raw, Mapping):
+            self._problem(f"{name} is {raw!r}: it must be a dictionary.", f"{name} = {{...}}")
+            return {}
+        values = {}
+        for key, value in raw.items():
+            if key not in schema:
+                self._unknown(name, key, schema)
+                continue
+            try:
+                parsed = schema[key](value)
+            except ValueError as error:
+                self._problem(
+                    f'{name}["{key}"] is {value!r}: it {error}.',
+                    f"Change the value, or delete the line to use the default.",
+                )
+                continue
+            if schema[key] is not _section:
+                values[key.lower()] = parsed
+        return values
+
+    def cross_check(self, settings: Settings) -> None:
+        if settings.beat * 2 > settings.lease:
+            self._problem(
+                f'MEANWHILE["BEAT"] is {settings.beat:g} s and "LEASE" is {settings.lease:g} s: '
+                "a lease must outlast two beats, or one lost beat costs every job its worker.",
+                f'Write "BEAT": {settings.lease / 3:g}, or delete the line: a third of the lease is the default.',
+            )
+        if settings.sweep > settings.lease:
+            self._problem(
+                f'MEANWHILE["SWEEP"] is {settings.sweep:g} s and "LEASE" is {settings.lease:g} s: '
+                "sweeping less often than a lease lasts only delays recovery.",
+                f'Write "SWEEP": {min(5.0, settings.lease):g}.',
+            )
+        worker = settings.worker
+        if not worker.threads + worker.coroutines + worker.processes:
+            self._problem(
+                'MEANWHILE["WORKER"] has no threads, no coroutines and no processes: such a worker could run nothing.',
+                'Write "WORKER": {"threads": 8}.',
+            )
+
+    def _unknown(self, name: str, key: object, schema: Mapping[str, Parse]) -> None:
+        near = difflib.get_close_matches(str(key), schema, n=1) or difflib.get_close_matches(
+            str(key).upper(), schema, n=1
+        )
+        known = ", ".join(schema)
+        mend = f'Did you mean "{near[0]}"?' if near else f"Known keys: {known}."
+        self._problem(f"{name} has an unknown key {key!r}.", mend)
+
+    def _problem(self, message: str, hint: str) -> None:
+        self.problems.append(Problem(message=message, hint=hint))

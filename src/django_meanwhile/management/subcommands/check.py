@@ -1,0 +1,180 @@
+"""``meanwhile check``: what a worker would start, what the settings are, and whether the database allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError, CommandParser
+from django.db import connections
+
+from ...compat import task_backends
+from ...conf import Settings, read_settings
+from ...logs import escape
+from ...worker.plan import WorkerPlan, make_plan
+from ..backends import Served, choose_backend, migrate_line, missing_migrations, our_backends, reachable, store_on
+from ..wording import table
+from .base import Subcommand
+from .worker import TAG, describe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """How many connections a server allows, keeps for superusers, and has given out. None: it does not count them."""
+
+    allowed: int | None
+    reserved: int = 0
+    in_use: int = 0
+
+    @property
+    def free(self) -> int | None:
+        """How many more can be opened."""
+        return None if self.allowed is None else self.allowed - self.reserved - self.in_use
+
+
+class Check(Subcommand):
+    """See the module."""
+
+    name = "check"
+    summary = "show what a worker would start, and whether the settings allow it"
+    description = """\
+Shows, for each backend, what "manage.py meanwhile worker" would start; every setting in force, and whether it is the default; the
+database, its migrations, and how many connections one worker may open against how many the server allows; and the problems that
+the system checks of django_meanwhile see.
+"""
+    epilog = """\
+examples:
+  manage.py meanwhile check
+  manage.py meanwhile check --backend reports
+  manage.py meanwhile check --deploy          ask also whether a living worker serves every queue
+
+exit status: 0 no errors (there may be warnings), 1 errors, or a database that cannot be used
+"""
+
+    @classmethod
+    def add_arguments(cls, parser: CommandParser) -> None:
+        """See the base class."""
+        parser.add_argument("--backend", metavar="ALIAS", help="only this backend of TASKS")
+        parser.add_argument("--deploy", action="store_true", help="run the checks for a deployment as well")
+
+    def handle(self, options: Mapping[str, Any]) -> int:
+        """See the base class."""
+        settings, _ = read_settings()
+        served = [choose_backend(options["backend"])] if options["backend"] else our_backends()
+        problems = list(_system_checks(deploy=options["deploy"]))
+        for each in served:
+            problems += self._backend(each, settings)
+        self._settings(settings)
+        self._problems(problems)
+        return int(any(problem.is_serious() for problem in problems))
+
+    def _backend(self, served: Served, settings: Settings) -> list[checks.CheckMessage]:
+        """Print the plan of one backend; return what stands in its way."""
+        self.heading(f'Backend "{served.backend}": a worker would be')
+        try:
+            plan = make_plan(settings, backend=served.backend)
+            vendor = store_on(served.database).vendor
+        except (CommandError, ImproperlyConfigured) as error:
+            self.say(f"  {'impossible':14}{escape(str(error))}")
+            return [checks.Error(str(error), id="meanwhile.E020")]
+        for line in describe(plan, vendor):
+            self.say(line)
+        self.say(f"  {'queue names':14}{', '.join(map(escape, served.queues)) or 'any'}")
+        try:
+            with reachable(served.database):
+                missing = missing_migrations(served.database)
+                capacity = capacity_of(served.database)
+        except CommandError as error:
+            self.say(f"  {'connections':14}unknown: the database did not answer")
+            return [checks.Error(str(error), id="meanwhile.E021")]
+        self.say(f"  {'connections':14}{_words(plan, capacity)}")
+        self.say()
+        return [*_missing(served, missing), *_too_many(served, plan, capacity)]
+
+    def _settings(self, settings: Settings) -> None:
+        self.heading("Settings in force (durations in seconds)")
+        rows = [(name, repr(value), "set" if is_set else "default") for name, value, is_set in in_force(settings)]
+        for line in table(("SETTING", "VALUE", ""), rows):
+            self.say(f"  {line}")
+        self.say()
+
+    def _problems(self, problems: Iterable[checks.CheckMessage]) -> None:
+        shown = sorted(problems, key=lambda problem: -problem.level)
+        if not shown:
+            self.say(self.style.SUCCESS("No problems."))
+            return
+        self.heading("Problems")
+        for problem in shown:
+            paint = self.style.ERROR if problem.is_serious() else self.style.WARNING
+            self.say(paint(str(problem)))
+
+
+def in_force(settings: Settings) -> list[tuple[str, Any, bool]]:
+    """Return (the name of a setting as one writes it, its value, whether it was set) for all of them."""
+    raw = getattr(django_settings, "MEANWHILE", {})
+    rows: list[tuple[str, Any, bool]] = []
+    for item in fields(settings):
+        key, value = item.name.upper(), getattr(settings, item.name)
+        given = raw.get(key) if isinstance(raw, Mapping) else None
+        if is_dataclass(value):
+            inner = given if isinstance(given, Mapping) else {}
+            rows += [(f"{key}: {leaf.name}", getattr(value, leaf.name), leaf.name in inner) for leaf in fields(value)]
+        else:
+            rows.append((key, value, isinstance(raw, Mapping) and key in raw))
+    return rows
+
+
+def capacity_of(database: str) -> Capacity:
+    """Ask the server; PostgreSQL alone of the supported vendors counts connections."""
+    connection = connections[database]
+    if connection.vendor != "postgresql":
+        return Capacity(allowed=None)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT name, setting::int FROM pg_settings "
+            "WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
+        )
+        limits = dict(cursor.fetchall())
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+        (in_use,) = cursor.fetchone()
+    allowed = limits.pop("max_connections")
+    return Capacity(allowed=allowed, reserved=sum(limits.values()), in_use=in_use)
+
+
+def _words(plan: WorkerPlan, capacity: Capacity) -> str:
+    if capacity.allowed is None:
+        return f"{plan.connections} at most for one worker; the database does not limit them"
+    return (
+        f"{plan.connections} at most for one worker; the server allows {capacity.allowed}, keeps {capacity.reserved} for superusers, "
+        f"has given out {capacity.in_use}: {capacity.free} are free"
+    )
+
+
+def _missing(served: Served, missing: list[str]) -> Iterable[checks.CheckMessage]:
+    if missing:
+        yield checks.Error(
+            f"The database {served.database!r} lacks migrations of django_meanwhile: {', '.join(missing)}.",
+            hint=f"Run: {migrate_line(served.database)}",
+            id="meanwhile.E022",
+        )
+
+
+def _too_many(served: Served, plan: WorkerPlan, capacity: Capacity) -> Iterable[checks.CheckMessage]:
+    """Warn where one more worker does not fit; connections in use may be those of workers that run already."""
+    if capacity.free is not None and plan.connections > capacity.free:
+        yield checks.Warning(
+            f'A worker for backend "{served.backend}" may open {plan.connections} connections, and the server has {capacity.free} left.',
+            hint='Lower the numbers, as in MEANWHILE["WORKER"] = {"threads": 4}, or raise max_connections of the server.',
+            id="meanwhile.W020",
+        )
+
+
+def _system_checks(*, deploy: bool) -> Iterable[checks.CheckMessage]:
+    """Run our checks and those of our backends, which Django runs among those of all apps."""
+    yield from checks.run_checks(tags=[TAG], include_deployment_checks=deploy)
+    for served in our_backends():
+        yield from task_backends[served.backend].check()

@@ -1,0 +1,1 @@
+"""One claimed job becomes one outcome. Knows nothing of queues, leases or threads."""

@@ -1,0 +1,229 @@
+"""From a call to a row: bind, encode, refuse, insert, and wake a worker after the commit.
+
+Called by ``backend``. The insert is one statement on the caller's own connection, so
+it commits or rolls back with the caller's data; nothing is read before it, and
+whatever else there is to do waits for the commit.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connections, transaction
+from django.utils import timezone, translation
+
+from ..compat import InvalidTask, TaskResultStatus, task_enqueued
+from ..core.codec import decode_arguments, encode_arguments
+from ..core.identifiers import uuid7
+from ..core.job import Enqueued, NewJob
+from ..core.states import Executor, JobState
+from ..fields import for_users, naive_utc
+from ..store import get_store, wake
+from .registry import is_discovered, may_import, registry
+from .result import TaskResult
+from .task import Task
+from .transactions import refuse_mismatch
+from .unworked import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..compat import BaseTask
+    from .backend import DatabaseBackend
+
+Arguments = tuple[Sequence[Any], "Mapping[str, Any]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a function takes: ``bind`` without the context, and its positional names."""
+
+    signature: inspect.Signature
+    positional: tuple[str, ...]
+
+
+def enqueue(
+    backend: DatabaseBackend, given: BaseTask[..., Any], calls: Sequence[Arguments]
+) -> list[TaskResult[Any]]:
+    """Insert one job for each call, all or none, and return their results in order.
+
+    Raises ``TypeError`` for arguments that the function would not take,
+    ``EncodingError``, ``TransactionMismatch`` and ``InvalidTask``; then nothing was written.
+    """
+    task = registry.adopt(given)
+    refuse_unfindable(task)
+    alias = backend.database
+    if not task.outside_transaction:
+        refuse_mismatch(task.registered_name, backend.alias, alias)
+    jobs = [_new_job(task, backend.alias, args, kwargs) for args, kwargs in calls]
+    if not jobs:
+        return []
+    stored = _insert(alias, jobs, task)
+    _follow_up(alias, task, stored)
+    results = [
+        _result(given, job, row, backend.alias) for job, row in zip(jobs, stored, strict=True)
+    ]
+    for result in results:
+        task_enqueued.send_robust(sender=type(backend), task_result=result)
+    return results
+
+
+def refuse_unfindable(task: Task[..., Any]) -> None:
+    """Raise ``InvalidTask`` for a function that a worker could not find by its name."""
+    module = task.func.__module__
+    if not may_import(module):
+        raise InvalidTask(
+            f"{task.module_path}: a worker could not find it: module {module!r} belongs to no installed "
+            "app. Move the function to the tasks.py of an app in INSTALLED_APPS, or add "
+            f'MEANWHILE = {{"TASK_MODULES": ["{module}"]}} to your settings.'
+        )
+    if task.registered_name != task.module_path and not is_discovered(module):
+        raise InvalidTask(
+            f"{task.module_path}: a worker could not find it by its name {task.registered_name!r}, "
+            f"because none imports module {module!r} by itself. Move the function to the tasks.py of "
+            f'its app, or add MEANWHILE = {{"TASK_MODULES": ["{module}"]}} to your settings.'
+        )
+    if not registry.learn(task):
+        raise InvalidTask(
+            f"{task.module_path}: a worker could not find it by its name {task.registered_name!r}: its module "
+            "holds no such task. Bind the task to a name of the module, as the decorator does."
+        )
+
+
+# --- one call, one row ----------------------------------------------------------------------
+
+
+def _new_job(
+    task: Task[..., Any], backend: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> NewJob:
+    shape = _shape(task.func, task.takes_context)
+    try:
+        shape.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        called = f"{task.name}{shape.signature}"
+        raise TypeError(f"{task.registered_name}: {error}. It is called as {called}.") from None
+    return NewJob(
+        id=uuid7(),
+        task=task.registered_name,
+        backend=backend,
+        queue=task.queue_name,
+        executor=Executor(task.executor),
+        rank=-task.priority,
+        due_at=_due_at(task),
+        delay=task.delay,
+        retry_on_crash=task.on_crash == "retry",
+        arguments=encode_arguments(
+            args, kwargs, task=task.registered_name, names=shape.positional
+        ),
+        overrides=json.dumps(dict(task.overrides)) if task.overrides else "{}",
+        context=capture_context(),
+    )
+
+
+def _due_at(task: Task[..., Any]) -> datetime | None:
+    if task.run_after is None or task.delay is not None:
+        return None
+    return naive_utc(task.run_after).replace(tzinfo=UTC)
+
+
+@lru_cache(maxsize=1024)
+def _shape(function: Callable[..., Any], takes_context: bool) -> Shape:  # noqa: FBT001
+    if sys.version_info >= (3, 14):
+        import annotationlib  # noqa: PLC0415 - annotations may name what only type checkers import
+
+        signature = inspect.signature(function, annotation_format=annotationlib.Format.STRING)
+    else:
+        signature = inspect.signature(function)
+    empty = inspect.Parameter.empty
+    parameters = [p.replace(annotation=empty) for p in signature.parameters.values()]
+    parameters = parameters[1:] if takes_context else parameters
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return Shape(
+        signature=inspect.Signature(parameters),
+        positional=tuple(p.name for p in parameters if p.kind in kinds),
+    )
+
+
+def capture_context() -> str:
+    """Return the language and time zone in force, for ``run.surroundings`` to restore."""
+    context = {}
+    language = translation.get_language()
+    if language is not None:
+        context["language"] = language
+    zone = _zone_name()
+    if zone is not None:
+        context["time_zone"] = zone
+    return json.dumps(context)
+
+
+def _zone_name() -> str | None:
+    """Name the current time zone as ``ZoneInfo`` would; None for an offset that no zone has."""
+    zone = timezone.get_current_timezone()
+    key = getattr(zone, "key", None)
+    if key is not None:
+        return str(key)
+    offset = zone.utcoffset(None)
+    if offset is None:
+        return None
+    hours, rest = divmod(offset.total_seconds(), 3600)
+    if rest or not -12 <= hours <= 14:  # noqa: PLR2004 - the zones that exist
+        return None
+    return f"Etc/GMT{-int(hours):+d}" if hours else "UTC"
+
+
+# --- writing --------------------------------------------------------------------------------
+
+
+def _insert(alias: str, jobs: list[NewJob], task: Task[..., Any]) -> list[Enqueued]:
+    store = get_store(alias)
+    alone = len(jobs) == 1 or connections[alias].in_atomic_block
+    try:
+        with nullcontext() if alone else transaction.atomic(using=alias):
+            return store.enqueue(jobs)
+    except SynchronousOnlyOperation as error:
+        raise SynchronousOnlyOperation(
+            f"{task.registered_name}: enqueue() waits for the database. "
+            f"In async code write: await {task.name}.aenqueue(...)"
+        ) from error
+
+
+def _follow_up(alias: str, task: Task[..., Any], stored: Sequence[Enqueued]) -> None:
+    """Arrange what happens once the rows are there for others to see."""
+    queue, executor = task.queue_name, task.executor
+    if any(row.state is JobState.READY for row in stored):
+        callback = partial(wake.announce, alias, [queue])
+        transaction.on_commit(callback, using=alias, robust=True)
+    if watch.is_due(alias, queue, executor):
+        callback = partial(watch.look, alias, [(queue, executor)])
+        transaction.on_commit(callback, using=alias, robust=True)
+
+
+def _result(
+    task: BaseTask[..., Any], job: NewJob, row: Enqueued, backend: str
+) -> TaskResult[Any]:
+    # What the worker will get, not what the caller passed: that may change under our hands.
+    args, kwargs = decode_arguments(job.arguments)
+    return TaskResult(
+        task=task,
+        id=str(job.id),
+        status=TaskResultStatus.READY,
+        state=row.state,
+        enqueued_at=for_users(row.enqueued_at),
+        started_at=None,
+        finished_at=None,
+        last_attempted_at=None,
+        args=args,
+        kwargs=kwargs,
+        backend=backend,
+        errors=[],
+        worker_ids=[],
+    )

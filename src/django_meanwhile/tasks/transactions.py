@@ -1,0 +1,37 @@
+"""Which transactions are open in this thread, and whether an enqueue would commit apart from one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import connections
+
+from ..core.errors import TransactionMismatch
+
+
+def is_inside(connection: Any) -> bool:
+    """Whether ``atomic()`` is open on this connection. ``TestCase``'s own wrappers do not count."""
+    blocks = getattr(connection, "atomic_blocks", ())
+    return any(not getattr(block, "_from_testcase", False) for block in blocks)
+
+
+def refuse_mismatch(task: str, backend: str, alias: str) -> None:
+    """Raise ``TransactionMismatch`` if another database is inside ``atomic()`` and ``alias`` is not.
+
+    The job would be visible to workers before the caller's data, and would stay if
+    that is rolled back.
+    """
+    if is_inside(connections[alias]):
+        return
+    for connection in connections.all(initialized_only=True):
+        if connection.alias != alias and is_inside(connection):
+            other = connection.alias
+            raise TransactionMismatch(
+                f"{task}: enqueue() inside atomic() on database {other!r}, but its jobs are kept in "
+                f"{alias!r} (backend {backend!r}): the job could start before your data is committed, "
+                "and would stay if that is rolled back. Enqueue after the block; or through a backend "
+                f'on the same database: TASKS["{other}"] = {{"BACKEND": '
+                f'"django_meanwhile.backends.DatabaseBackend", "OPTIONS": {{"DATABASE": "{other}"}}}} '
+                f'and .using(backend="{other}"); or, if the job may go its own way, '
+                ".using(outside_transaction=True)."
+            )

@@ -1,0 +1,48 @@
+"""Sends ``task_finished`` to the project's receivers, from a thread of its own.
+
+After the commit, by the process whose write was accepted, for terminal states
+only. A receiver may be slow, query the database or raise: nothing waits for it
+but the next receiver, and no outcome changes.
+"""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any
+
+from ..compat import task_finished
+from ..connections import tidy_thread_connections
+from .part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..tasks.result import TaskResult
+
+
+class Herald(Part):
+    """See the module."""
+
+    name = "herald"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: queue.SimpleQueue[Callable[[], TaskResult[Any]] | None] = queue.SimpleQueue()
+
+    def announce(self, make_result: Callable[[], TaskResult[Any]]) -> None:
+        """Send ``task_finished`` with the result that ``make_result`` returns, soon."""
+        self._results.put(make_result)
+
+    def wake(self) -> None:
+        """See ``Part``. What was announced before is sent first."""
+        self._results.put(None)
+
+    def run(self) -> None:
+        """Send until stopped, and whatever is left then."""
+        while not (self.is_stopping and self._results.empty()):
+            make_result = self._results.get()
+            if make_result is None:
+                continue
+            result = make_result()
+            task_finished.send_robust(sender=type(result.task.get_backend()), task_result=result)
+            tidy_thread_connections()

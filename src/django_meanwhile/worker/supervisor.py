@@ -1,0 +1,301 @@
+"""The supervisor: spawns children, watches them, ends them, and sees to their jobs.
+
+::
+
+    main thread   spawn · reap · deadlines · pulse · fence · drain
+    beat          renews every child's lease
+    upkeep        settles dead children's jobs, sweeps, promotes, prunes, relays cancels
+    listener      wake-ups
+    herald        task_finished for outcomes that are written here
+
+It runs no job. It writes outcomes only for children that are certainly dead, and
+for orphans of others. It is the last enforcer of deadlines, because a child whose
+body holds the GIL cannot enforce its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from django.db import DatabaseError
+
+from .. import conf, logs
+from ..connections import close_thread_connections, prepare_process
+from ..store import get_store
+from ..tasks.registry import autodiscover
+from .beat import Beat
+from .herald import Herald
+from .listener import Listener
+from .offspring import Offspring
+from .plan import ChildPlan
+from .slots import Flag
+from .upkeep import Estate, Upkeep
+from .verdict import Cause, describe_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from .plan import WorkerPlan
+
+logger = logs.get_logger("worker")
+
+TICK = 0.1
+"""Seconds between two looks at the children; their exits are noticed at once."""
+
+OVERDUE_BY = 1.0
+"""Seconds past a deadline after which a child that cannot help itself is killed."""
+
+RESPAWN_FIRST, RESPAWN_LAST = 0.1, 30.0
+HEALTHY_AFTER = 10.0
+"""A child that lived this long did not die of its start: the respawn delay is forgotten."""
+
+MAX_SOLOS = 2
+SETTLE_WITHIN = 5.0
+"""Seconds that a stopping supervisor waits for the database; a sweeper does the rest."""
+
+
+def run(plan: WorkerPlan, *, log_level: int = logging.INFO) -> int:
+    """Run a worker until it is told to stop; return its exit status.
+
+    Call it from the main thread of a process of its own, with Django set up. The
+    first SIGTERM or SIGINT drains: claim no more, finish what runs within
+    ``plan.grace`` seconds, give back the rest uncharged. The second does it now.
+    """
+    if "DJANGO_SETTINGS_MODULE" not in os.environ:
+        sys.exit(
+            "meanwhile worker: DJANGO_SETTINGS_MODULE is not set. Children are processes of their "
+            "own and import the settings by that name; settings.configure() cannot reach them."
+        )
+    prepare_process()
+    autodiscover()
+    _prepare_store(plan)
+    return Supervisor(plan, log_level=log_level).run()
+
+
+def _prepare_store(plan: WorkerPlan) -> None:
+    """Set the database up for a worker; one that is away now is waited for later."""
+    try:
+        get_store(plan.database).prepare()
+    except DatabaseError as error:
+        logger.warning("database %r: %s: %s", plan.database, type(error).__name__, error)
+    finally:
+        close_thread_connections()
+
+
+class Supervisor:
+    """See the module. Everything below runs in the main thread, except where a part calls in."""
+
+    def __init__(self, plan: WorkerPlan, *, log_level: int) -> None:
+        settings = conf.get_settings()
+        self._plan = plan
+        self._log_level = log_level
+        self._clock = conf.real_clock()
+        self._id = uuid4()
+        self._store = get_store(plan.database)
+        self._children: tuple[Offspring, ...] = ()  # replaced whole: other threads iterate over it
+        self._stop_requests = 0
+        self._kill_at: float | None = None
+        self._respawn_at = 0.0
+        self._respawn_delay = RESPAWN_FIRST
+        self._herald = Herald()
+        self._beat = Beat(plan, self._store, self._clock, self._all)
+        self._upkeep = Upkeep(
+            plan,
+            retention=settings.retention,
+            store=self._store,
+            clock=self._clock,
+            beat=self._beat,
+            herald=self._herald,
+            children=self._all,
+        )
+        self._listener = Listener(plan, self._upkeep, self._all)
+        self._parts = (self._herald, self._beat, self._upkeep, self._listener)
+
+    def _all(self) -> tuple[Offspring, ...]:
+        return self._children
+
+    # --- life ---------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """See ``run`` above."""
+        with self._signals() as wakeup:
+            logger.info(
+                "worker %s starts: backend %s, queues %s, %d threads, %d coroutines, %d processes",
+                self._id, self._plan.backend, ",".join(self._plan.queues) or "all",
+                self._plan.threads, self._plan.coroutines, self._plan.processes,
+            )  # fmt: skip
+            for part in self._parts:
+                part.start()
+            try:
+                while not self._is_over():
+                    self._tick()
+                    readable, _, _ = select.select([wakeup], [], [], TICK)
+                    if readable:
+                        os.read(wakeup, 4096)
+            finally:
+                self._shut_down()
+        logger.info("worker %s ends", self._id)
+        return 0
+
+    def _tick(self) -> None:
+        self._reap()
+        self._watch()
+        if self._stop_requests:
+            self._drain()
+        else:
+            self._spawn_missing()
+            if self._plan.drain and self._upkeep.queue_is_empty:
+                logger.info("nothing is due: draining")
+                self._stop_requests = 1
+
+    def _is_over(self) -> bool:
+        return bool(self._stop_requests) and not self._children
+
+    def _shut_down(self) -> None:
+        """Leave no process and, if the database allows, no job behind."""
+        for child in self._children:
+            child.kill(Cause.GRACE)
+        for child in self._children:
+            child.process.wait()
+        self._reap()
+        end = self._clock.monotonic() + SETTLE_WITHIN
+        while self._upkeep.unsettled and self._upkeep.is_alive and self._clock.monotonic() < end:
+            self._upkeep.wake()
+            self._upkeep.join(TICK)
+        if self._upkeep.unsettled:
+            logger.error("the database is away: the last jobs are left to another worker's sweep")
+        for part in reversed(self._parts):
+            part.stop()
+        for part in self._parts:
+            part.join(SETTLE_WITHIN)
+
+    @contextmanager
+    def _signals(self) -> Iterator[int]:
+        """Count SIGTERM and SIGINT; yield a descriptor that becomes readable on any signal."""
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        handlers = {signum: signal.signal(signum, self._on_stop_signal) for signum in (signal.SIGTERM, signal.SIGINT)}
+        if hasattr(signal, "SIGCHLD"):
+            handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+        old = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        try:
+            yield reader
+        finally:
+            signal.set_wakeup_fd(old)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
+            os.close(reader)
+            os.close(writer)
+
+    def _on_stop_signal(self, _signum: int, _frame: FrameType | None) -> None:
+        self._stop_requests += 1
+
+    # --- children -----------------------------------------------------------------------
+
+    def _spawn_missing(self) -> None:
+        now = self._clock.monotonic()
+        if now < self._respawn_at:
+            return
+        staying = [c.plan for c in self._children if c.leave_by is None]
+        for wanted in self._plan.children:
+            if wanted in staying:
+                staying.remove(wanted)
+            else:
+                self._spawn(wanted)
+        solos = sum(child.plan.kind == "solo" for child in self._children)
+        for _ in range(min(self._upkeep.suspects, MAX_SOLOS) - solos):
+            self._spawn(ChildPlan(kind="solo"))
+
+    def _spawn(self, wanted: ChildPlan) -> None:
+        child = Offspring.spawn(wanted, self._plan, self._id, self._clock, log_level=self._log_level)
+        self._children = (*self._children, child)
+
+    def _reap(self) -> None:
+        """Take note of dead children; hand their jobs to the upkeep."""
+        gone = [child for child in self._children if child.has_exited()]
+        if not gone:
+            return
+        self._children = tuple(child for child in self._children if child not in gone)
+        now = self._clock.monotonic()
+        for child in gone:
+            death = child.bury()
+            log = logger.info if death.cause is Cause.DRAINED else logger.warning
+            log(
+                "child %s (%s, pid %d) is gone: %s; exit status %s; %d jobs in its hands",
+                child.worker_id, child.plan.kind, child.process.pid, death.cause.value,
+                describe_status(death.status or 0), len(death.entries),
+            )  # fmt: skip
+            self._upkeep.settle(Estate(worker_id=child.worker_id, death=death))
+            if death.cause is Cause.ITSELF and now - child.born < HEALTHY_AFTER:
+                self._respawn_at = now + self._respawn_delay
+                self._respawn_delay = min(RESPAWN_LAST, 2 * self._respawn_delay)
+            else:
+                self._respawn_delay = RESPAWN_FIRST
+
+    def _watch(self) -> None:
+        now = self._clock.monotonic()
+        for child in self._children:
+            if child.lost or now > child.table.fence + self._plan.margin / 2:
+                child.kill(Cause.FENCED)
+            elif child.is_hung():
+                logger.error("child %s gives no sign of life; it is killed", child.worker_id)
+                child.kill(Cause.HUNG, dump=True)
+            elif child.leave_by is None and Flag.RECYCLING in child.table.flags:
+                child.leave(now + self._plan.grace)
+            elif child.leave_by is not None:
+                self._see_off(child, now)
+            self._enforce(child, now)
+
+    def _see_off(self, child: Offspring, now: float) -> None:
+        """Keep a leaving child to its time: ask, interrupt, kill."""
+        if child.leave_by is None or now < child.leave_by:
+            return
+        if not child.interrupted:
+            child.interrupted = True
+            child.send({"op": "interrupt"})
+        elif now >= child.leave_by + self._plan.stop_grace:
+            child.kill(Cause.GRACE)
+
+    def _enforce(self, child: Offspring, now: float) -> None:
+        """Kill a child whose job is past its deadline, or deaf to a cancel, and beyond its help.
+
+        A child of threads helps itself (it writes the slot off) as long as it has a
+        pulse. A child with one slot can only be killed.
+        """
+        single = child.plan.kind != "shared"
+        breathless = now - child.table.pulse > OVERDUE_BY
+        if not (single or breathless) or child.process.poll() is not None:
+            return
+        going_on = [entry for entry in child.table.entries() if not entry.ended]
+        patience = max(self._plan.stop_grace, OVERDUE_BY)
+        for entry in going_on:
+            if now > entry.deadline + patience:
+                child.overdue.add(entry.run)
+            elif single and now > child.told.get(entry.run, now) + self._plan.stop_grace:
+                child.cancelled.add(entry.run)
+        if child.overdue:
+            child.kill(Cause.OVERDUE, dump=True)
+        elif child.cancelled:
+            child.kill(Cause.CANCELLED, dump=True)
+
+    # --- the end ------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Let every child go: within the grace period, or now on a second signal."""
+        now = self._clock.monotonic()
+        if self._kill_at is None:
+            self._kill_at = now + self._plan.grace
+            logger.info("draining: %g s for the jobs that run", self._plan.grace)
+        for child in self._children:
+            if child.leave_by is None or child.leave_by > self._kill_at:
+                child.leave(self._kill_at)
+            if self._stop_requests > 1:
+                child.kill(Cause.GRACE)

@@ -1,0 +1,1 @@
+"""An explicit-state model of the lease protocol, and the checker that explores it."""

@@ -1,0 +1,5 @@
+"""No pages yet."""
+
+from typing import Any
+
+urlpatterns: list[Any] = []
