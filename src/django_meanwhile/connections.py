@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django.db import DatabaseError, connections, reset_queries
+from django.db import Error, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import logs
@@ -50,6 +50,16 @@ def use_service_connection(alias: str, options: Mapping[str, object]) -> None:
     connections[alias] = type(connections[alias])(ours, alias)
 
 
+def reset_service_connection(alias: str) -> None:
+    """Drop the calling thread's connection after an error; the next statement opens another."""
+    connection = connections[alias]
+    try:
+        connection.close()
+    except Error as error:
+        logger.debug("closing a connection to %r: %s", alias, error)
+        connection.connection = None
+
+
 def close_thread_connections() -> None:
     """Close every connection of the calling thread. The last thing a thread does."""
     for connection in connections.all(initialized_only=True):
@@ -72,7 +82,7 @@ def tidy_thread_connections() -> None:
             )
             if not dirty:
                 connection.close_if_unusable_or_obsolete()
-        except DatabaseError:
+        except Error:
             dirty = True
         if dirty:
             logger.warning(
@@ -91,7 +101,7 @@ def _discard(connection: BaseDatabaseWrapper) -> None:
         if connection.connection is not None:
             with connection.wrap_database_errors:
                 connection.connection.close()
-    except DatabaseError as error:
+    except Error as error:
         logger.debug("closing a connection to %r: %s", connection.alias, error)
     connection.connection = None
     del connections[connection.alias]

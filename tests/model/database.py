@@ -10,6 +10,10 @@ only*. From that follows what is one step here and what is two:
   in the first may have changed by the second, unless it holds a lock on it.
 - Kill is two steps, too, since what others see of an uncommitted kill is the point of a guard.
 
+Seen on PostgreSQL 15: a sweep in one statement (NOT EXISTS, NOT IN, or a join) that waits for the
+job's row while another session releases it and a worker newly joined claims it, steals it from
+that worker; and FOR SHARE held by an idle transaction blocks both the beat and the kill.
+
 A statement in flight needs no client: it is written whether or not its sender still moves.
 """
 

@@ -1,4 +1,14 @@
-"""The lease protocol as a model: the database, the processes and the faults in one world."""
+"""The lease protocol as a model: the database, the processes and the faults in one world.
+
+`LeaseProtocol` is what the checker explores. Its vocabulary (guards, invariants, faults, actions)
+is in `vocabulary`, the shape of a state in `state`, the steps in `database`, `processes` and
+`faults`, the sizes in `worlds`.
+
+Left out, because another test shows it or one row cannot: cancellation, suspects and quarantine,
+batches (the order of their locks), SQLite's rule of two renewals, a sweeper that was cut off. Two
+simplifications: a fence ends the bodies at once, so a real worker's margin must cover the time
+that takes; and every local clock runs as fast as the database's.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +25,8 @@ from .vocabulary import Guard, Invariant, JobState, Status
 class LeaseProtocol:
     """One job in one world, under every guard but the dropped one; what the checker explores.
 
-    `watched` are the invariants that a search looks for; DONE_REACHABLE is always among them.
+    `watched` are the invariants that a search looks for; DONE_REACHABLE is always among them. Only
+    NO_OVERLAP can be left out without hiding others: it is read off a state, not left by a step.
     """
 
     trap: str = Invariant.DONE_REACHABLE

@@ -2,7 +2,7 @@
 
 `design.md` states the protocol in prose, the stores write it in SQL; this model is the proof that
 the rules are enough, and that none of them is for show. When a guard of a statement is changed,
-change it here first. `MEANWHILE_DEEP_MODEL=1` adds the larger worlds (minutes, not seconds).
+change it here first. `MEANWHILE_DEEP_MODEL=1` adds the larger worlds (a minute or two).
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def test_with_every_guard_every_invariant_holds(name: str) -> None:
     assert found is None, str(found)
 
 
-@pytest.mark.skipif("MEANWHILE_DEEP_MODEL" not in os.environ, reason="takes minutes; MEANWHILE_DEEP_MODEL=1 runs it")
+@pytest.mark.skipif(
+    "MEANWHILE_DEEP_MODEL" not in os.environ, reason="takes a minute or two; MEANWHILE_DEEP_MODEL=1 runs it"
+)
 @pytest.mark.parametrize("name", DEEP_WORLDS)
 def test_with_every_guard_every_invariant_holds_in_larger_worlds(name: str) -> None:
     """The same in worlds with more faults, more workers, and answers that take their time."""

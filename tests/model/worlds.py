@@ -1,6 +1,6 @@
 """The worlds that are explored: each as small as the faults that it is about allow.
 
-One large world with every fault twice would say the same, and take minutes.
+One large world with every fault would say the same and take minutes; see `DEEP_WORLDS`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DEEP_WORLDS = {
     "any fault, slow answers, a retry": World(retries=1, slow_answers=True, faults=once(*PROMISED), total=1),
     "three workers": World(workers=3, faults=once(*PROMISED), total=1),
 }
-"""The same, in minutes rather than seconds."""
+"""The same holds here, in a minute or two rather than in seconds."""
 
 LIMITS = {
     "a paused body": World(faults=once(Fault.PAUSE), excuses=frozenset(Excuse) - {Excuse.PAUSED}),

@@ -138,3 +138,11 @@ def kill(processes: Iterable[psutil.Process]) -> None:
             process.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
             continue
+
+
+def is_gone(pid: int) -> bool:
+    """Whether that process has ended, reaped by anybody or not."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

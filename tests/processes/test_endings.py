@@ -84,17 +84,29 @@ def test_a_running_job_of_each_executor_is_cancelled_within_a_second_and_a_half(
     assert time.monotonic() - asked_at <= 3
 
 
-def test_a_catastrophic_regular_expression_is_stopped_by_the_supervisor(project: Project, worker: Running) -> None:
+def test_a_catastrophic_regular_expression_is_stopped_by_the_supervisor(project: Project) -> None:
     """A body that holds the GIL is ended at its timeout from outside; it is a TaskTimeout, its neighbour runs again."""
+    project.meanwhile = FAST | {"LEASE": 12, "BEAT": 3}
+    worker = start_worker(project, "--threads=4", "--coroutines=0", "--processes=0")
     regex, neighbour = enqueue(project, "catastrophic.enqueue('re')", "pause.enqueue('n', 3)")
     begun = eventually(lambda: said(project, "begin", "re"))[0]
     row = ended(project, regex, within=15)
-    assert time.monotonic() - begun.at <= 5 + 5
+    assert time.monotonic() - begun.at <= 5 + 3
     assert (row["state"], row["attempts"]) == (FAILED, 1)
     kind, exception, detail = attempts(project, regex)[0]
     assert (kind, exception.rpartition(".")[2]) == ("failed", "TaskTimeout")
     assert "tasks.py" in detail, "the stack of the stuck body is shown"
     assert ended(project, neighbour)["state"] == SUCCESSFUL
+    assert worker.is_running()
+
+
+def test_a_child_without_a_pulse_is_killed_and_the_culprit_found(project: Project, worker: Running) -> None:
+    """With a lease shorter than its timeout, the body that starves its child ends up alone, and timed out there."""
+    regex, neighbour = enqueue(project, "catastrophic.enqueue('re')", "pause.enqueue('n', 3)")
+    row = ended(project, regex, within=40)
+    assert (row["state"], row["deaths"], row["crashes"]) == (FAILED, 2, 0)
+    assert attempts(project, regex)[-1][1].endswith("TaskTimeout")
+    assert ended(project, neighbour, within=40)["state"] == SUCCESSFUL
     assert worker.is_running()
 
 

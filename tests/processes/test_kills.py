@@ -14,6 +14,7 @@ from .harness import (
     audit_endings,
     children,
     enqueue,
+    is_gone,
     kill,
     recorded_twice,
     said,
@@ -87,6 +88,6 @@ def test_jobs_of_a_killed_supervisor_run_again_within_lease_plus_sweep_plus_one(
     start_worker(project, "--threads=2", "--coroutines=0", "--processes=0")
     killed_at = time.monotonic()
     doomed.kill()
-    eventually(lambda: not psutil.pid_exists(first.pid), within=1, what="the child died with its supervisor")
+    eventually(lambda: is_gone(first.pid), within=1, what="the child died with its supervisor")
     second = eventually(lambda: said(project, "begin", "a", times=2))[1]
     assert second.at - killed_at <= FAST["LEASE"] + FAST["SWEEP"] + 1

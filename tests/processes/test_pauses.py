@@ -6,7 +6,7 @@ import psutil
 
 from tests.playground import Project, eventually
 
-from .harness import FAST, all_ended, audit_endings, children, enqueue, job, recorded_twice, said, start_worker
+from .harness import FAST, all_ended, audit_endings, children, enqueue, is_gone, job, recorded_twice, said, start_worker
 
 THREADS = ("--threads=2", "--coroutines=0", "--processes=0")
 
@@ -30,7 +30,7 @@ def test_nothing_stale_is_accepted_after_a_pause_of_the_whole_worker(project: Pr
     assert recorded_twice(project) == []
     row = job(project, job_id)
     assert (row["state"], row["epoch"], row["attempts"], row["interruptions"]) == (4, 2, 1, 1)
-    eventually(lambda: not psutil.pid_exists(first.pid) or first.pid not in {p.pid for p in children(paused)})
+    eventually(lambda: is_gone(first.pid) or first.pid not in {p.pid for p in children(paused)})
     assert paused.is_running(), "the supervisor comes back with a new child"
 
 
@@ -44,7 +44,7 @@ def test_a_paused_child_is_replaced_and_its_jobs_run_again(project: Project) -> 
     psutil.Process(first.pid).send_signal(signal.SIGSTOP)
     second = eventually(lambda: said(project, "begin", "b", times=2), within=15)[1]
     assert second.pid != first.pid
-    assert not psutil.pid_exists(first.pid), "its process was still there when its job began again"
+    assert is_gone(first.pid), "its process was still there when its job began again"
     assert recorded_twice(project) == []
     assert worker.is_running()
     assert job(project, job_id)["state"] == 4 or eventually(lambda: job(project, job_id)["state"] == 4)

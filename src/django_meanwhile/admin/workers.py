@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
-from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.html import format_html_join
@@ -14,6 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from ..core.states import JobState
 from ..logs import escape
+from ..management.narrowing import in_states
 from ..management.wording import duration
 from ..models import Job, Worker
 from . import pages
@@ -24,7 +24,7 @@ _RUNNING_SHOWN = 200
 
 
 def _running() -> QuerySet[Job]:
-    return Job.objects.filter(state=RawSQL(str(int(JobState.RUNNING)), ()))  # noqa: S611 - an enum's number
+    return in_states(Job.objects.all(), [JobState.RUNNING])
 
 
 @admin.register(Worker)

@@ -9,7 +9,7 @@
     ├── TransactionMismatch              enqueue() would commit apart from the caller's data
     ├── NotCancellable                   the job has already ended
     ├── ResultTimeout (TimeoutError)     result.wait(timeout=…) ran out
-    ├── UnknownTask                      a stored name that no installed app registers
+    ├── UnknownTask (LookupError)        a stored name that no installed app registers
     ├── Retry                            raised *by a body*: run me again
     └── JobStopped                       raised *in a body*: it should end now
         ├── Cancelled                    somebody asked for it

@@ -117,7 +117,7 @@ def _check_overlap(task: str, retry_on: ExceptionClasses, dont_retry: ExceptionC
     for wanted in exception_classes(retry_on):
         for unwanted in exception_classes(dont_retry):
             if issubclass(wanted, unwanted):
-                same = "also there" if wanted is unwanted else f"a {unwanted.__name__}, which is there"
+                same = "also there" if wanted is unwanted else f"a kind of {unwanted.__name__}, which is there"
                 raise refusal(
                     task,
                     "retry_on",

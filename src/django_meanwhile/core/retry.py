@@ -114,9 +114,7 @@ def retry_delay(
     return _ask(backoff or DEFAULT_BACKOFF, exception, result)
 
 
-def _is_retried(
-    exception: BaseException, retry_on: ExceptionClasses, dont_retry: ExceptionClasses
-) -> bool:
+def _is_retried(exception: BaseException, retry_on: ExceptionClasses, dont_retry: ExceptionClasses) -> bool:
     if isinstance(exception, exception_classes(dont_retry)):
         return False
     wanted = exception_classes(retry_on)

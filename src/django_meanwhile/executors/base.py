@@ -13,7 +13,10 @@ from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from ..core.outcome import Outcome
+from .. import logs
+from ..connections import close_thread_connections, tidy_thread_connections
+from ..core.outcome import End, Outcome
+from ..core.text import class_path, describe
 from ..run.pipeline import Call, prepare
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from ..core.job import ClaimedJob, Run
     from ..core.states import Executor as Kind
     from ..run.handle import RunHandle
+
+
+logger = logs.get_logger("jobs")
 
 
 class Ledger(Protocol):
@@ -144,21 +150,30 @@ class Executor(ABC):
         with self._lock:
             while not self._inbox:
                 if self._stopping:
+                    self._leave()
                     return None
                 self._arrived.wait()
             self._preparing += 1
             return self._inbox.popleft()[0]
 
+    def _leave(self) -> None:
+        """Note that the calling slot ends. Called under ``_lock``."""
+
     def _begin(self, job: ClaimedJob) -> Call | None:
         """Prepare a taken job and mark it as begun; None if there is nothing to call."""
-        bound = prepare(job, self.ledger.clock)
+        try:
+            bound = prepare(job, self.ledger.clock)
+            if isinstance(bound, Call):
+                self.ledger.begun(bound.handle)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the job must end and the slot live on
+            logs.for_job(logger, job.id, job.task).exception("could not be begun")
+            bound = Outcome(end=End.FAILED, exception=class_path(error), detail=describe(error), begun=False)
         if isinstance(bound, Outcome):
             with self._lock:
                 self._preparing -= 1
                 self._ending += 1
             self._report(job, bound, None)
             return None
-        self.ledger.begun(bound.handle)
         with self._lock:
             self._preparing -= 1
             self._running[job.run] = bound.handle
@@ -179,3 +194,12 @@ class Executor(ABC):
         self.ledger.ended(job, outcome, bound)
         with self._lock:
             self._ending -= 1
+
+
+def tidy() -> None:
+    """Leave the calling thread's connections as the next body may expect them. Never raises."""
+    try:
+        tidy_thread_connections()
+    except Exception:
+        logger.exception("the connections of a slot could not be tidied; they are closed")
+        close_thread_connections()

@@ -8,6 +8,7 @@ after each job. A body that is stopped gets ``asyncio.CancelledError``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 
 from .. import logs
-from ..connections import close_thread_connections, tidy_thread_connections
+from ..connections import close_thread_connections
 from ..core.states import Executor as Kind
-from ..run.pipeline import acall
-from .base import Executor
+from ..run.pipeline import acall, conclude
+from .base import Executor, tidy
 
 if TYPE_CHECKING:
     from ..core.job import ClaimedJob
@@ -28,23 +29,32 @@ if TYPE_CHECKING:
 logger = logs.get_logger("jobs")
 
 
+LEFT_BEHIND_WITHIN = 1.0
+"""Seconds that asyncio tasks which bodies left behind get to end, once the loop does."""
+
+
 class LoopExecutor(Executor):
-    """``slots`` coroutines at a time. Everything prefixed ``_on_loop`` runs on the loop."""
+    """``slots`` coroutines at a time. Everything prefixed ``_on_loop`` runs on the loop.
+
+    ``_lock`` guards ``_loop`` too: None unless a loop serves, or is about to.
+    """
 
     def __init__(self, slots: int, ledger: Ledger) -> None:
         super().__init__(Kind.ASYNCIO, slots, ledger)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()  # strong references; the loop's own
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """See ``Executor.start``. Returns once the loop runs."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stopping = False
+        with self._lock:
+            self._stopping = False
+            if self._loop is not None:
+                return
+            loop = self._loop = asyncio.new_event_loop()
         running = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(running,), name="meanwhile-loop", daemon=True)
-        self._thread.start()
+        loop.call_soon(running.set)
+        loop.call_soon(self._on_loop_fill)
+        threading.Thread(target=self._serve, args=(loop,), name="meanwhile-loop", daemon=True).start()
         running.wait()
 
     def stop(self) -> None:
@@ -54,41 +64,50 @@ class LoopExecutor(Executor):
 
     def _on_submit(self) -> None:
         loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._on_loop_fill)
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed meanwhile: the job waits for a start
+                loop.call_soon_threadsafe(self._on_loop_fill)
 
     def _replace_slot(self) -> None:
         self._on_submit()
 
-    def _serve(self, running: threading.Event) -> None:
-        loop = self._loop = asyncio.new_event_loop()
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        loop.call_soon(running.set)
         try:
-            loop.run_forever()
+            while self._loop is loop:
+                try:
+                    loop.run_forever()
+                except (KeyboardInterrupt, SystemExit) as error:
+                    # asyncio lets these two through, from any task. Other bodies run on this loop.
+                    logger.error("an asyncio task that a body left behind raised %r", error)  # noqa: TRY400
+            loop.run_until_complete(_end_what_is_left())
             loop.run_until_complete(sync_to_async(close_thread_connections)())
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
-            self._loop = None
+            asyncio.set_event_loop(None)
             loop.close()
             close_thread_connections()
 
     def _on_loop_fill(self) -> None:
         """Begin waiting jobs while slots are free; end the loop once stopping and idle."""
-        while True:
-            with self._lock:
-                busy = self._preparing + len(self._running)
-                job = self._inbox.popleft()[0] if self._inbox and busy < self.slots else None
-                self._preparing += job is not None
-                over = self._stopping and not (self._inbox or busy or self._written_off)
-            if job is None:
-                break
+        loop = asyncio.get_running_loop()
+        while (job := self._on_loop_take()) is not None:
             # A context of its own: what a body sets in it ends with it.
-            task = asyncio.get_running_loop().create_task(self._on_loop_run(job), context=contextvars.Context())
+            task = loop.create_task(self._on_loop_run(job), context=contextvars.Context())
             self._tasks.add(task)
             task.add_done_callback(self._on_loop_done)
-        if over and not self._tasks:
-            asyncio.get_running_loop().stop()
+        if self._loop is not loop:
+            loop.stop()
+
+    def _on_loop_take(self) -> ClaimedJob | None:
+        with self._lock:
+            busy = self._preparing + len(self._running)
+            if self._inbox and busy < self.slots:
+                self._preparing += 1
+                return self._inbox.popleft()[0]
+            if self._stopping and not (self._inbox or busy or self._written_off or self._tasks):
+                self._loop = None  # whoever starts from here on makes a new one
+        return None
 
     def _on_loop_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -104,6 +123,18 @@ class LoopExecutor(Executor):
         started = self.ledger.clock.monotonic()
         body = asyncio.ensure_future(acall(bound))
         bound.handle.interrupt_with(functools.partial(loop.call_soon_threadsafe, body.cancel))
-        outcome = await body
-        await sync_to_async(tidy_thread_connections)()
+        try:
+            outcome = await body
+        except asyncio.CancelledError as error:  # a body that cancels its own task and then returns
+            outcome = conclude(bound, error=error)
+        with contextlib.suppress(asyncio.CancelledError):  # a body that cancels all tasks it can find
+            await sync_to_async(tidy)()
         self._end(bound, outcome, self.ledger.clock.monotonic() - started)
+
+
+async def _end_what_is_left() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=LEFT_BEHIND_WITHIN)

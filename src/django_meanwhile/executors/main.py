@@ -18,10 +18,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ..connections import close_thread_connections, tidy_thread_connections
+from ..connections import close_thread_connections
 from ..core.states import Executor as Kind
 from ..run.pipeline import Call, Gate, call
-from .base import Executor
+from .base import Executor, tidy
 
 if TYPE_CHECKING:
     from ..core.outcome import Outcome
@@ -55,7 +55,7 @@ class MainThreadExecutor(Executor):
                 started = self.ledger.clock.monotonic()
                 bound.handle.interrupt_with(_breaker())
                 outcome = contextvars.Context().run(self._call, bound)
-                tidy_thread_connections()
+                tidy()
                 self._end(bound, outcome, self.ledger.clock.monotonic() - started)
         finally:
             close_thread_connections()

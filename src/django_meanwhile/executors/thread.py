@@ -12,35 +12,37 @@ import itertools
 import threading
 from typing import TYPE_CHECKING
 
-from ..connections import close_thread_connections, tidy_thread_connections
+from ..connections import close_thread_connections
 from ..core.states import Executor as Kind
 from ..run.pipeline import call
-from .base import Executor
+from .base import Executor, tidy
 
 if TYPE_CHECKING:
     from .base import Ledger
 
 
 class ThreadExecutor(Executor):
-    """``slots`` threads, replaced when written off. Daemons: a stuck one ends with its process."""
+    """``slots`` threads, replaced when written off. Daemons: a stuck one ends with its process.
+
+    ``_lock`` guards ``_living`` too.
+    """
 
     def __init__(self, slots: int, ledger: Ledger) -> None:
         super().__init__(Kind.THREAD, slots, ledger)
         self._numbers = itertools.count(1)
-        self._started = False
+        self._living = 0  # threads that have not ended and are not written off
 
     def start(self) -> None:
         """See ``Executor.start``."""
-        if self._started:
-            return
-        self._started, self._stopping = True, False
-        for _ in range(self.slots):
+        with self._lock:
+            self._stopping = False
+            missing = self.slots - self._living
+            self._living = self.slots
+        for _ in range(missing):
             self._replace_slot()
 
-    def stop(self) -> None:
-        """See ``Executor.stop``."""
-        self._started = False
-        super().stop()
+    def _leave(self) -> None:
+        self._living -= 1
 
     def _replace_slot(self) -> None:
         name = f"meanwhile-slot-{next(self._numbers)}"
@@ -54,7 +56,7 @@ class ThreadExecutor(Executor):
                     continue
                 started = self.ledger.clock.monotonic()
                 outcome = contextvars.Context().run(call, bound)
-                tidy_thread_connections()
+                tidy()
                 if self._end(bound, outcome, self.ledger.clock.monotonic() - started):
                     return
         finally:

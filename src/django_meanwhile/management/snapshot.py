@@ -14,7 +14,6 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
-from django.db.models.expressions import RawSQL
 
 from ..core.job import Depth
 from ..core.states import Executor, JobState
@@ -22,6 +21,7 @@ from ..fields import naive_utc
 from ..models import Job, Worker
 from ..store import Store
 from .backends import Served
+from .narrowing import in_states
 
 LIMIT = 1000
 DAY = 86_400.0
@@ -112,8 +112,7 @@ def take(store: Store, backends: Iterable[Served], *, overdue_after: float) -> S
 
 
 def _in_state(database: str, state: JobState) -> QuerySet[Job]:
-    """Filter by a literal: with a bound state, the partial indexes may be missed."""
-    return Job.objects.using(database).filter(state=RawSQL(str(int(state)), ()))  # noqa: S611 - an enum's number
+    return in_states(Job.objects.using(database), [state])
 
 
 def _running(database: str, now: dt.datetime) -> tuple[RunningJob, ...]:
@@ -173,7 +172,7 @@ def _overdue(database: str, before: dt.datetime) -> dict[tuple[str, Executor], i
 
 def _waiting_tasks(database: str) -> dict[str, int]:
     """Count task names among the jobs that wait longest: a sample, for a DISTINCT over millions would be no look."""
-    ready = _in_state(database, JobState.READY).values_list("task", flat=True)[:LIMIT]
+    ready = _in_state(database, JobState.READY).filter(suspect=False).values_list("task", flat=True)[:LIMIT]
     scheduled = _in_state(database, JobState.SCHEDULED).order_by("due_at").values_list("task", flat=True)[:LIMIT]
     return dict(Counter([*ready, *scheduled]))
 

@@ -7,7 +7,7 @@ told to stop by the child's sentinel. Never writes to the database.
 from __future__ import annotations
 
 import json
-import math
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_PROGRESS_MESSAGE = 1000
 """Characters of a progress message that are kept."""
+
+_LARGEST = sys.float_info.max
 
 
 class RunHandle:
@@ -117,7 +119,8 @@ def encode_progress(n: float, total: float | None, message: str) -> str:
     for name, value in (("n", n), ("total", total)):
         if value is None and name == "total":
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        finite = isinstance(value, int | float) and -_LARGEST <= value <= _LARGEST
+        if not finite or isinstance(value, bool):
             msg = f"progress({name}={value!r}): must be a finite number; pass a count or a fraction."
             raise EncodingError(msg)
     kept = storable(str(message))[:MAX_PROGRESS_MESSAGE]

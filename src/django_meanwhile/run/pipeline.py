@@ -10,7 +10,6 @@ never touches the queue's tables.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ from ..tasks.registry import resolve
 from ..tasks.result import from_claim
 from .context import TaskContext
 from .handle import RunHandle
-from .surroundings import restored
+from .surroundings import decode_names, restored
 
 if TYPE_CHECKING:
     from ..core.job import ClaimedJob
@@ -79,14 +78,14 @@ def prepare(job: ClaimedJob, clock: Clock) -> Call | Outcome:
     An unknown name and a route that today's code has changed give the job back
     uncharged; arguments that cannot be read back are a failed attempt.
     """
-    overrides = json.loads(job.overrides)
     try:
+        overrides = decode_names(job.overrides, "overrides")
         task = resolve(job.task).with_overrides(overrides)
     except UnknownTask as error:
         return _unknown(job, error)
-    except InvalidOption as error:
+    except (DecodingError, InvalidOption) as error:
         return Outcome(end=End.FAILED, exception=class_path(error), detail=str(error), begun=False)
-    except Exception as error:  # noqa: BLE001 - a tasks module of the user's that does not import
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a tasks module of the user's that does not import
         return _unknown(job, error)
     moved = _moved(job, task, overrides)
     if moved is not None:
@@ -110,37 +109,55 @@ def call(bound: Call, gate: Gate | None = None) -> Outcome:
     raise into this thread.
     """
     handle = bound.handle
-    with restored(handle.job.context):
-        _announce(bound)
-        try:
+    gate = gate or Gate()
+    try:
+        with restored(handle.job.context):
+            _announce(bound)
             try:
-                handle.raise_if_stopped()
-                if gate is not None:
+                try:
+                    handle.raise_if_stopped()
                     gate.open(handle)
-                value = bound.function(*bound.arguments, **bound.kwargs)
-            finally:
-                if gate is not None:
+                    value = bound.function(*bound.arguments, **bound.kwargs)
+                finally:
                     gate.close()
-        except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError are failed attempts
+            except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError are failed attempts
+                gate.close()  # a signal may have come just before it was closed
+                handle.end()
+                return conclude(bound, error=error)
             handle.end()
-            return conclude(bound, error=error)
-        handle.end()
-        return conclude(bound, value=value)
+            return conclude(bound, value=value)
+    except BaseException as error:  # noqa: BLE001 - see _around
+        return _around(bound, error)
 
 
 async def acall(bound: Call) -> Outcome:
     """Run an ``async def`` body to its outcome, in the calling asyncio task."""
     handle = bound.handle
-    with restored(handle.job.context):
-        _announce(bound)
-        try:
-            handle.raise_if_stopped()
-            value = await bound.function(*bound.arguments, **bound.kwargs)
-        except BaseException as error:  # noqa: BLE001 - as above
+    try:
+        with restored(handle.job.context):
+            _announce(bound)
+            try:
+                handle.raise_if_stopped()
+                value = await bound.function(*bound.arguments, **bound.kwargs)
+            except BaseException as error:  # noqa: BLE001 - as above
+                handle.end()
+                return conclude(bound, error=error)
             handle.end()
-            return conclude(bound, error=error)
-        handle.end()
-        return conclude(bound, value=value)
+            return conclude(bound, value=value)
+    except BaseException as error:  # noqa: BLE001 - see _around
+        return _around(bound, error)
+
+
+def _around(bound: Call, error: BaseException) -> Outcome:
+    """Fail the attempt for what went wrong around the body, so that the slot that runs it lives on.
+
+    A time zone that this host does not know, a receiver that exits, no memory left.
+    """
+    bound.handle.end()
+    try:
+        return failed(bound, error)
+    except BaseException:  # noqa: BLE001 - still no memory
+        return Outcome(end=End.FAILED, exception=class_path(error))
 
 
 class Gate:
@@ -205,12 +222,13 @@ def _succeeded(handle: RunHandle, value: Any) -> Outcome:
     """Encode the return value. A body that ran to its end is not repeated because of it."""
     try:
         result = encode_result(value, task=handle.job.task)
-    except EncodingError as error:
+    except Exception as error:  # noqa: BLE001 - EncodingError, or no memory for a huge one
+        why = str(error) if isinstance(error, EncodingError) else describe(error)
         return Outcome(
             end=End.FAILED,
             progress=handle.progress,
             exception=class_path(error),
-            detail=f"{error}\nThe body ran to its end; its return value could not be stored.",
+            detail=f"{why}\nThe body ran to its end; its return value could not be stored.",
         )
     return Outcome(end=End.SUCCEEDED, result=result, progress=handle.progress)
 
@@ -219,7 +237,7 @@ def _stopped(handle: RunHandle, end: End, error: BaseException) -> Outcome:
     return Outcome(end=end, progress=handle.progress, exception=class_path(error), detail=describe(error))
 
 
-def _unknown(job: ClaimedJob, error: Exception) -> Outcome:
+def _unknown(job: ClaimedJob, error: BaseException) -> Outcome:
     """Give back a job of a task that this code does not have, for twice as long each time.
 
     Its age is the counter: the delay grows with it, and nothing is charged.

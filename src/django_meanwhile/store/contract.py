@@ -75,7 +75,10 @@ class Store(ABC):
 
     @abstractmethod
     def register(self, worker: WorkerRow, lease: float) -> None:
-        """Insert the row of a child that is about to run, alive for ``lease`` seconds."""
+        """Insert the row of a child that is about to run, alive for ``lease`` seconds.
+
+        Sent again after a lost reply it renews the lease; a row that is dead stays dead.
+        """
 
     @abstractmethod
     def renew(self, worker_ids: Collection[UUID], lease: float) -> set[UUID]:

@@ -71,6 +71,10 @@ class SharedStore(Store):
         for batch in batches(sorted(set(ids))):
             yield from self._rows(statement, ids=self._ids(batch), **parameters)
 
+    def _idle(self, question: str, **parameters: Any) -> bool:
+        """Ask whether there is nothing to write, where writing nothing takes the one write lock all the same."""
+        return self.one_writer and not self._rows(question, **parameters)[0][0]
+
     # --- for everybody ------------------------------------------------------------------
 
     def now(self) -> datetime:
@@ -150,6 +154,8 @@ class SharedStore(Store):
         return [charged_of(row) for row in self._rows(self.sql.orphans, limit=limit)]
 
     def promote(self, limit: int = 500) -> dict[str, int]:
+        if self._idle(self.sql.any_due):
+            return {}
         return dict(Counter(row[0] for row in self._rows(self.sql.promote, limit=limit)))
 
     def suspects(self, queues: Sequence[str], limit: int) -> int:
@@ -159,6 +165,8 @@ class SharedStore(Store):
     def prune(self, state: JobState, age: float, limit: int = 500) -> int:
         if not state.is_terminal:
             raise ValueError(f"prune({state!r}): only jobs in a terminal state are history.")
+        if self._idle(self.sql.any_prunable.format(state=int(state)), seconds=age):
+            return 0
         prunable = self.sql.prunable.format(state=int(state))
         with self._transaction():
             # The rows are locked from here on: an operator's retry waits, then finds nothing.
@@ -167,6 +175,8 @@ class SharedStore(Store):
             return len(list(self._by_ids(self.sql.prune_jobs, ids)))
 
     def prune_workers(self, age: float) -> int:
+        if self._idle(self.sql.any_old_worker, seconds=age):
+            return 0
         return len(self._rows(self.sql.prune_workers, seconds=age))
 
     # --- reading ------------------------------------------------------------------------

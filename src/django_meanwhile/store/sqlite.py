@@ -338,17 +338,6 @@ class SQLiteStore(SharedStore):
         rows = [(run.job_id.hex, run.epoch, text) for run, text in newest.items()]
         return {run_of(row): row[2] is not None for row in self._rows(PROGRESS, rows=json.dumps(rows))}
 
-    def promote(self, limit: int = 500) -> dict[str, int]:
-        # Asked every second by every worker: without the question each would take the write lock for nothing.
-        return super().promote(limit) if self._rows(self.sql.any_due)[0][0] else {}
-
-    def prune(self, state: JobState, age: float, limit: int = 500) -> int:
-        prunable = self.sql.prunable.format(state=int(state))
-        return super().prune(state, age, limit) if self._rows(prunable, seconds=age, limit=1) else 0
-
-    def prune_workers(self, age: float) -> int:
-        return super().prune_workers(age) if self._rows(self.sql.any_old_worker, seconds=age)[0][0] else 0
-
     def connection_options(self) -> Mapping[str, object]:
         """Begin IMMEDIATE, wait for other writers, and, under WAL, leave syncing to checkpoints.
 

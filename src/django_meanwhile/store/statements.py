@@ -85,7 +85,8 @@ class Statements:
         INSERT INTO {worker}
             (id, parent_id, kind, host, pid, queues, executors, slots, started_at, lease_until, dead_at)
         VALUES (%(id)s, %(parent_id)s, %(kind)s, %(host)s, %(pid)s, %(queues)s, %(executors)s, %(slots)s,
-            {now}, {later}, NULL)"""
+            {now}, {later}, NULL)
+        ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until"""
 
     renew: str = """
         WITH mine AS MATERIALIZED (
@@ -187,6 +188,10 @@ class Statements:
 
     # {{state}} is filled by ``shared`` with one of the four literals. SQLite finds its partial index only
     # by the index's own condition, word for word.
+    any_prunable: str = """
+        SELECT EXISTS (SELECT 1 FROM {job}
+            WHERE state IN {terminal} AND state = {{state}} AND finished_at < {earlier_once})"""
+
     prunable: str = """
         SELECT id FROM {job} WHERE state IN {terminal} AND state = {{state}} AND finished_at < {earlier_once}
         ORDER BY finished_at LIMIT %(limit)s {skip_locked}"""

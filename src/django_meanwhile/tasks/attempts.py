@@ -108,9 +108,7 @@ def errors_of(
     return errors
 
 
-def workers_of(
-    state: JobState, attempts: int, attempt_log: Sequence[TaskError], current: str | None
-) -> list[str]:
+def workers_of(state: JobState, attempts: int, attempt_log: Sequence[TaskError], current: str | None) -> list[str]:
     """Return the workers of the attempts that count: Django's ``attempts`` is their number.
 
     Crashes and interruptions are not attempts, and an operator's ``retry`` starts

@@ -71,9 +71,7 @@ class DatabaseBackend(BaseTaskBackend):
         self.validate_task(task)
         return enqueue(self, task, [(args, kwargs)])[0]
 
-    def enqueue_many(
-        self, task: BaseTask[..., Any], calls: Sequence[Arguments]
-    ) -> list[TaskResult[Any]]:
+    def enqueue_many(self, task: BaseTask[..., Any], calls: Sequence[Arguments]) -> list[TaskResult[Any]]:
         """Insert many jobs of one task, all or none. Each call is (args, kwargs)."""
         self.validate_task(task)
         return enqueue(self, task, calls)

@@ -54,9 +54,7 @@ class ContextDecorator(Protocol):
     """The same for functions whose first parameter is the context."""
 
     @overload
-    def __call__(
-        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, T]], /
-    ) -> Task[P, T]: ...
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, T]], /) -> Task[P, T]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[TaskContext, P], T], /) -> Task[P, T]: ...
 

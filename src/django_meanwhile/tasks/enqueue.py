@@ -51,9 +51,7 @@ class Shape:
     positional: tuple[str, ...]
 
 
-def enqueue(
-    backend: DatabaseBackend, given: BaseTask[..., Any], calls: Sequence[Arguments]
-) -> list[TaskResult[Any]]:
+def enqueue(backend: DatabaseBackend, given: BaseTask[..., Any], calls: Sequence[Arguments]) -> list[TaskResult[Any]]:
     """Insert one job for each call, all or none, and return their results in order.
 
     Raises ``TypeError`` for arguments that the function would not take,
@@ -69,9 +67,7 @@ def enqueue(
         return []
     stored = _insert(alias, jobs, task)
     _follow_up(alias, task, stored)
-    results = [
-        _result(given, job, row, backend.alias) for job, row in zip(jobs, stored, strict=True)
-    ]
+    results = [_result(given, job, row, backend.alias) for job, row in zip(jobs, stored, strict=True)]
     for result in results:
         task_enqueued.send_robust(sender=type(backend), task_result=result)
     return results
@@ -102,9 +98,7 @@ def refuse_unfindable(task: Task[..., Any]) -> None:
 # --- one call, one row ----------------------------------------------------------------------
 
 
-def _new_job(
-    task: Task[..., Any], backend: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> NewJob:
+def _new_job(task: Task[..., Any], backend: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NewJob:
     shape = _shape(task.func, task.takes_context)
     try:
         shape.signature.bind(*args, **kwargs)
@@ -121,9 +115,7 @@ def _new_job(
         due_at=_due_at(task),
         delay=task.delay,
         retry_on_crash=task.on_crash == "retry",
-        arguments=encode_arguments(
-            args, kwargs, task=task.registered_name, names=shape.positional
-        ),
+        arguments=encode_arguments(args, kwargs, task=task.registered_name, names=shape.positional),
         overrides=json.dumps(dict(task.overrides)) if task.overrides else "{}",
         context=capture_context(),
     )
@@ -207,9 +199,7 @@ def _follow_up(alias: str, task: Task[..., Any], stored: Sequence[Enqueued]) -> 
         transaction.on_commit(callback, using=alias, robust=True)
 
 
-def _result(
-    task: BaseTask[..., Any], job: NewJob, row: Enqueued, backend: str
-) -> TaskResult[Any]:
+def _result(task: BaseTask[..., Any], job: NewJob, row: Enqueued, backend: str) -> TaskResult[Any]:
     # What the worker will get, not what the caller passed: that may change under our hands.
     args, kwargs = decode_arguments(job.arguments)
     return TaskResult(

@@ -29,7 +29,7 @@ TASKS_MODULE = "tasks"
 
 
 class Registry:
-    """Names and tasks. ``_lock`` guards ``_tasks``, ``_names`` and ``_discovered``."""
+    """Names and tasks. ``_lock`` guards every change; a single look-up in ``_tasks`` needs none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -52,10 +52,10 @@ class Registry:
                 holder = self._tasks.get(name)
                 if holder is not None and holder.module_path != path:
                     raise _taken(name, task, holder)
-            for name in self._names.pop(path, ()):
+            self._tasks.update(dict.fromkeys(names, task))
+            for name in set(self._names.get(path, ())) - set(names):
                 del self._tasks[name]
             self._names[path] = names
-            self._tasks.update(dict.fromkeys(names, task))
 
     def adopt(self, task: BaseTask[..., Any]) -> Task[..., Any]:
         """Return our form of any task; one that was made by Django's decorator gets default options."""
@@ -81,9 +81,10 @@ class Registry:
         What is registered is the module's own, not a copy that ``using()`` made.
         """
         if not self.knows(task):
-            module = sys.modules[task.func.__module__]
-            self._register_module(module)
-            self._register_attribute(module, task.func.__qualname__.split("."))
+            module = sys.modules.get(task.func.__module__)
+            if module is not None:
+                self._register_module(module)
+                self._register_attribute(module, task.func.__qualname__.split("."))
         return self.knows(task)
 
     def _register_module(self, module: Any) -> None:
@@ -179,18 +180,14 @@ def is_discovered(module: str) -> bool:
     """Whether every worker imports this module by itself, so that a name of its own is known."""
     config = apps.get_containing_app_config(module)
     if config is not None and (
-        module == f"{config.name}.{TASKS_MODULE}"
-        or module.startswith(f"{config.name}.{TASKS_MODULE}.")
+        module == f"{config.name}.{TASKS_MODULE}" or module.startswith(f"{config.name}.{TASKS_MODULE}.")
     ):
         return True
     return _is_listed(module)
 
 
 def _is_listed(module: str) -> bool:
-    return any(
-        module == listed or module.startswith(f"{listed}.")
-        for listed in conf.get_settings().task_modules
-    )
+    return any(module == listed or module.startswith(f"{listed}.") for listed in conf.get_settings().task_modules)
 
 
 def _exists(module: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.db import connections
 from django.db.transaction import TransactionManagementError
 from django.utils import timezone
@@ -122,7 +123,8 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
 
     async def await_end(self, timeout: float | None = None) -> Self:  # noqa: ASYNC109 - as wait()
         """See ``wait``."""
-        self._refuse_transaction()
+        # Asked on the thread where the queries will run: connections belong to threads.
+        await sync_to_async(self._refuse_transaction, thread_sensitive=True)()
         for pause in pauses(timeout, conf.real_clock(), self._label):
             if await self._backend.ahas_ended(self.id):
                 break
@@ -271,5 +273,3 @@ def from_claim(
         attempt_log=log,
         worker_ids=workers_of(JobState.RUNNING, job.attempts, log, str(job.worker_id)),
     )
-
-

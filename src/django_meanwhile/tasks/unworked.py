@@ -32,10 +32,7 @@ def unworked(alias: str, wanted: Iterable[tuple[str, Executor]]) -> list[tuple[s
     return [
         (queue, executor)
         for queue, executor in dict.fromkeys(wanted)
-        if not any(
-            executor in worker.executors and (not worker.queues or queue in worker.queues)
-            for worker in workers
-        )
+        if not any(executor in worker.executors and (not worker.queues or queue in worker.queues) for worker in workers)
     ]
 
 
@@ -73,9 +70,7 @@ class Watch:
                 queue, str(executor), alias, queue, _FLAGS[executor],
             )  # fmt: skip
 
-    def _take(
-        self, alias: str, wanted: Iterable[tuple[str, Executor]]
-    ) -> list[tuple[str, Executor]]:
+    def _take(self, alias: str, wanted: Iterable[tuple[str, Executor]]) -> list[tuple[str, Executor]]:
         now = self._clock.monotonic()
         with self._lock:
             if len(self._asked) > _MAX_KEYS:  # queue names that are made up as it goes

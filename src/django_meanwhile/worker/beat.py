@@ -10,10 +10,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, OperationalError, connections
+from django.db import Error, OperationalError
 
 from .. import logs
-from ..connections import use_service_connection
+from ..connections import reset_service_connection, use_service_connection
 from .part import Part
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Beat(Part):
         fence = sent + self._plan.lease - self._plan.margin
         try:
             renewed = self._store.renew(children, self._plan.lease)
-        except DatabaseError as error:
+        except Error as error:
             self._failed(error)
             if self._store.one_writer and _is_busy(error):
                 # While nobody can write, nobody can sweep: that fences no one.
@@ -102,7 +102,7 @@ class Beat(Part):
             self._renewals += 1
         return True
 
-    def _failed(self, error: DatabaseError) -> None:
+    def _failed(self, error: Error) -> None:
         with self._lock:
             first = self._renewals > 0 or self._failed_at is None
             self._renewals = 0
@@ -110,9 +110,9 @@ class Beat(Part):
         log = logger.warning if first else logger.debug
         log("the leases could not be renewed: %s: %s", type(error).__name__, error)
         if not _is_busy(error):
-            connections[self._store.alias].close()
+            reset_service_connection(self._store.alias)
 
 
-def _is_busy(error: DatabaseError) -> bool:
+def _is_busy(error: Error) -> bool:
     """Whether SQLite said SQLITE_BUSY: the file is locked by another writer."""
     return isinstance(error, OperationalError) and "locked" in str(error)

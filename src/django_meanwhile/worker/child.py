@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from .. import conf, logs
+from ..core.errors import LeaseLost
 from ..core.job import WorkerRow
 from ..core.outcome import Charged, Outcome, decide
 from ..executors.loop import LoopExecutor
@@ -160,8 +161,11 @@ class Child:
     # --- the ledger ---------------------------------------------------------------------
 
     def begun(self, handle: RunHandle) -> None:
-        """See ``Ledger``."""
-        self._table.begin(handle.job.run, self.clock.monotonic(), handle.deadline)
+        """See ``Ledger``. A claim whose answer came after the fence must not begin."""
+        now = self.clock.monotonic()
+        if now >= self._table.fence:
+            handle.stop(LeaseLost)
+        self._table.begin(handle.job.run, now, handle.deadline)
 
     def ended(self, job: ClaimedJob, outcome: Outcome, bound: Call | None) -> None:
         """See ``Ledger``."""

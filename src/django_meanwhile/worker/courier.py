@@ -14,10 +14,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, connections
+from django.db import Error
 
 from .. import logs
-from ..connections import use_service_connection
+from ..connections import reset_service_connection, use_service_connection
 from ..core.errors import Cancelled, LeaseLost
 from ..core.job import Progress
 from ..core.outcome import End, Outcome
@@ -119,10 +119,10 @@ class Courier(Part):
             self._poked.clear()
             try:
                 self._round()
-            except DatabaseError as error:
+            except Error as error:
                 failures += 1
                 self._complain(error, failures)
-                connections[self._store.alias].close()
+                reset_service_connection(self._store.alias)
                 self._poked.wait(min(RETRY_LAST, RETRY_FIRST * 2**failures))
                 continue
             if failures:
@@ -184,7 +184,7 @@ class Courier(Part):
             elif accepted[item.run]:
                 handles[item.run].stop(Cancelled)
 
-    def _complain(self, error: DatabaseError, failures: int) -> None:
+    def _complain(self, error: Error, failures: int) -> None:
         """Log the first failure of a row loudly, the others quietly."""
         log = logger.warning if failures == 1 else logger.debug
         log(

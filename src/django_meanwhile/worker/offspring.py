@@ -132,8 +132,12 @@ class Offspring:
         return self.is_ready and not (self.is_stopped or self.lost or self.is_hung())
 
     def is_hung(self) -> bool:
-        """Whether it has given no sign of life for a whole lease."""
-        return self.is_ready and self.clock.monotonic() - self.table.pulse > self.lease
+        """Whether it has given no sign of life for a whole lease.
+
+        A child with one slot is never hung: its body may hold the GIL for as long as
+        its timeout allows, and starves nobody.
+        """
+        return self.plan.kind == "shared" and self.is_ready and self.clock.monotonic() - self.table.pulse > self.lease
 
     def declare_lost(self) -> None:
         """Say that its row is dead: it must end. Called by the beat."""

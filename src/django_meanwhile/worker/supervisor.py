@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from django.db import DatabaseError
+from django.db import Error
 
 from .. import conf, logs
 from ..connections import close_thread_connections, prepare_process
@@ -84,7 +84,7 @@ def _prepare_store(plan: WorkerPlan) -> None:
     """Set the database up for a worker; one that is away now is waited for later."""
     try:
         get_store(plan.database).prepare()
-    except DatabaseError as error:
+    except Error as error:
         logger.warning("database %r: %s: %s", plan.database, type(error).__name__, error)
     finally:
         close_thread_connections()
@@ -103,6 +103,7 @@ class Supervisor:
         self._children: tuple[Offspring, ...] = ()  # replaced whole: other threads iterate over it
         self._stop_requests = 0
         self._kill_at: float | None = None
+        self._said_ready = False
         self._respawn_at = 0.0
         self._respawn_delay = RESPAWN_FIRST
         self._herald = Herald()
@@ -152,6 +153,7 @@ class Supervisor:
             self._drain()
         else:
             self._spawn_missing()
+            self._say_ready()
             if self._plan.drain and self._upkeep.queue_is_empty:
                 logger.info("nothing is due: draining")
                 self._stop_requests = 1
@@ -285,6 +287,12 @@ class Supervisor:
             child.kill(Cause.OVERDUE, dump=True)
         elif child.cancelled:
             child.kill(Cause.CANCELLED, dump=True)
+
+    def _say_ready(self) -> None:
+        """Say once that every child has registered: from here on jobs are picked up at once."""
+        if not self._said_ready and all(child.is_ready for child in self._children):
+            self._said_ready = True
+            logger.info("worker %s is ready", self._id)
 
     # --- the end ------------------------------------------------------------------------
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from django.db import DatabaseError, connections
+from django.db import Error
 
 from .. import logs
-from ..connections import use_service_connection
+from ..connections import reset_service_connection, use_service_connection
 from ..core.outcome import Decision, End, Outcome, decide
 from ..core.states import JobState
 from .judge import Judge
@@ -140,11 +140,11 @@ class Upkeep(Part):
             try:
                 self.round()
                 failing = False
-            except DatabaseError as error:
+            except Error as error:
                 log = logger.debug if failing else logger.warning
                 log("upkeep: %s: %s; trying again", type(error).__name__, error)
                 failing = True
-                connections[self._store.alias].close()
+                reset_service_connection(self._store.alias)
             self._poked.wait(TICK)
             self._poked.clear()
 

@@ -39,8 +39,7 @@ _OURS = frozenset({Cause.OVERDUE, Cause.CANCELLED, Cause.GRACE, Cause.FENCED, Ca
 class Death:
     """A dead child: its status, why, and the runs it had begun.
 
-    ``at`` is the monotonic time at which it was killed or found dead. ``overdue``
-    and ``cancelled`` name runs that did not stop when they were told to.
+    ``at`` is the monotonic time at which it was found dead. ``overdue`` and ``cancelled`` name runs that did not stop when they were told to.
     """
 
     cause: Cause
@@ -69,14 +68,16 @@ def judge(death: Death, run: Run) -> Outcome:
     entry = next((entry for entry in death.entries if entry.run == run), None)
     if entry is None:
         return Outcome(end=End.NOT_BEGUN, begun=False)
-    if run in death.overdue:
+    late = death.cause in _OURS and not entry.ended and entry.deadline <= death.at
+    if late or run in death.overdue:
         return _named(End.FAILED, TaskTimeout, death)
     if run in death.cancelled:
         return _named(End.CANCELLED, Cancelled, death)
     if death.cause in _OURS or entry.ended:
         return Outcome(end=End.INTERRUPTED, detail=death.describe())
     going_on = [entry for entry in death.entries if not entry.ended]
-    alone = len(going_on) == 1
+    # Whoever held the GIL is not known; alone, in a process of its own, it will be.
+    alone = len(going_on) == 1 and death.cause is not Cause.HUNG
     return Outcome(end=End.CRASHED if alone else End.SHARED_DEATH, detail=death.describe())
 
 

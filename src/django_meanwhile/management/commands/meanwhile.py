@@ -61,7 +61,7 @@ class Command(BaseCommand):
         """Run the subcommand; exit with its status."""
         subcommand = find(options["subcommand"])
         if subcommand is None:
-            self.print_help("manage.py", "meanwhile")
+            self.stdout.write(self.create_parser("manage.py", "meanwhile").format_help())
             return
         status = subcommand(self).handle(options)
         if status:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
-from django.db.models.expressions import RawSQL
 
 from ...conf import Settings, get_settings
 from ...core.states import TERMINAL, JobState
@@ -15,6 +14,7 @@ from ...models import Job
 from ...store import Store
 from ..backends import by_database, reachable, store_on
 from ..bar import Bar
+from ..narrowing import in_states
 from ..wording import bounded, duration, jobs, parse_duration
 from .base import Subcommand
 
@@ -90,5 +90,5 @@ def _ages(options: Mapping[str, Any]) -> dict[JobState, float]:
 
 def _count(store: Store, state: JobState, age: float) -> int:
     before = store.now() - timedelta(seconds=age)
-    found = Job.objects.using(store.alias).filter(state=RawSQL(str(int(state)), ()), finished_at__lt=before)  # noqa: S611
+    found = in_states(Job.objects.using(store.alias), [state]).filter(finished_at__lt=before)
     return found.values("pk")[:_COUNTED].count()

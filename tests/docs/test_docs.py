@@ -1,0 +1,277 @@
+"""Every example of the README and of `docs/` runs, every command is one, every link leads somewhere."""
+
+import ast
+import configparser
+import json
+import re
+import shlex
+import socket
+import sys
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.playground import eventually
+
+from .pages import ARCHITECTURE, DOCS, PAGES, README, ROOT, Block, page
+from .site import Site
+
+LANGUAGES = {"python", "console", "ini", "sql", "text"}
+BLOCKS = [block for each in PAGES for block in each.blocks() if not block.not_run]
+PYTHON_PAGES = [each for each in PAGES if any(block.language == "python" for block in each.blocks())]
+MANAGE = "python manage.py "
+
+
+def _named(values: list[Any]) -> list[Any]:
+    return [pytest.param(value, id=str(getattr(value, "name", value))) for value in values]
+
+
+def _commands() -> list[tuple[Block, str]]:
+    return [(block, command) for block in BLOCKS if block.language == "console" for command in block.commands]
+
+
+# --- the README ---------------------------------------------------------------------------------
+
+
+def test_the_first_screen_has_two_commands() -> None:
+    """The README begins with `make demo` and `make test`, nothing else to type, and the Makefile has both targets."""
+    assert README.blocks()[0].commands == ["make demo", "make test"]
+    assert README.text.index("make test") < 1000
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= targets
+
+
+def test_the_readme_works_to_the_letter(site: Site) -> None:
+    """Who follows the README has a view that answers 202, a job that a worker runs in a process, its progress and its result."""
+    site.use(README)
+    worker = site.start_worker()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = site.start("runserver", "--noreload", f"127.0.0.1:{port}")
+    server.wait_for("Quit the server")
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/start/") as answer:
+        assert answer.status == 202
+        text = answer.read().decode()
+    assert text.startswith("Report generation started: ")
+    job = text.rpartition(" ")[2]
+
+    def report() -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/report/{job}/") as answer:
+            found = json.load(answer)
+        return found if found["state"] in {"SUCCESSFUL", "FAILED"} else None
+
+    found = eventually(report, within=60, what="the report is there")
+    assert found["state"] == "SUCCESSFUL", worker.log
+    assert found["percent"] == 100
+    assert found["report"]["name"] == "John"
+    assert site.manage("meanwhile", "status").returncode == 0, "nothing is wrong while a worker lives"
+    assert worker.stop() == 0, worker.log
+    server.kill()
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    """A block is Python, console, ini, SQL, or text that nobody types; one that is left out says why."""
+    unknown = [f"{block} ({block.language or 'no language'})" for each in PAGES for block in each.blocks() if block.language not in LANGUAGES]
+    assert not unknown, f"give the block a language, one of {sorted(LANGUAGES)}: {unknown}"
+    unexplained = [str(block) for each in PAGES for block in each.blocks() if block.not_run and len(block.not_run) < 10]
+    assert not unexplained
+
+
+@pytest.mark.parametrize("each", _named(PYTHON_PAGES))
+def test_python_examples_run(site: Site, each: Any) -> None:
+    """The files of a page can be put into the README's project, its snippets run there, and so do the jobs that they enqueue."""
+    before = site.states()
+    site.use(each)
+    modules = [name.removesuffix(".py").replace("/", ".") for name in each.files() if name.startswith("reports/")]
+    snippets = [block.text for block in each.blocks() if block.language == "python" and not block.file and not block.not_run]
+    for module in modules:
+        site.python(f"import {module}")
+    for snippet in snippets:
+        site.python(snippet)
+    if snippets:
+        site.manage("meanwhile", "worker", "--drain")
+        after = site.states()
+        assert after.get("FAILED", 0) == before.get("FAILED", 0), site.failures()
+        assert not {"READY", "RUNNING"} & set(after)
+    site.manage("check", "--fail-level", "ERROR")
+    for name in each.files():
+        if name.startswith("mysite/") and name.endswith("_settings.py"):
+            site.manage("check", "--settings", name.removesuffix(".py").replace("/", "."))
+
+
+def test_settings_examples_are_accepted(site: Site) -> None:
+    """Each example for the settings, alone, passes Django's checks and ours, and a worker starts with it."""
+    for each in PAGES:
+        for block in each.blocks():
+            if block.file == "mysite/settings.py":
+                site.use(README)
+                site.write(block.file, block.text)
+                done = site.manage("check", check=False)
+                assert done.returncode == 0, f"{block}\n{done.stderr}"
+                done = site.manage("meanwhile", "worker", "--drain", check=False)
+                assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+
+def test_every_python_file_of_an_example_is_named_in_it() -> None:
+    """A block that defines something says which file it is, so that the reader knows where it belongs."""
+    homeless = [
+        str(block)
+        for block in BLOCKS
+        if block.language == "python"
+        and not block.file
+        and any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in ast.parse(block.text).body)
+    ]
+    assert not homeless, f"begin with a comment such as # reports/tasks.py: {homeless}"
+
+
+def _run(site: Site, command: str, jobs: dict[str, str]) -> None:
+    words = shlex.split(command.removeprefix(MANAGE))
+    subcommand = words[1] if words[0] == "meanwhile" else ""
+    words = [jobs[subcommand] if word == "JOB" else word for word in words]
+    if subcommand == "worker" and "--drain" not in words:
+        assert site.start_worker(*words[2:]).stop() == 0
+        return
+    done = site.manage(*words, check=False)
+    expected = {0, 1} if subcommand == "status" else {0}  # status 1: something is wrong, which is its answer
+    assert done.returncode in expected, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+MANAGE_PAGES = [each for each in PAGES if any(command.startswith(MANAGE) for block in each.blocks() for command in block.commands)]
+
+
+@pytest.mark.parametrize("each", _named(MANAGE_PAGES))
+def test_manage_commands_run(site: Site, each: Any) -> None:
+    """Each `manage.py` line of a page does in the README's project what it is there for; a worker starts and ends on SIGTERM."""
+    site.use(README if each is README else page("settings"))  # with the queues that are used in the examples
+    jobs = site.jobs()
+    for block, command in _commands():
+        if block.page == each.name and command.startswith(MANAGE):
+            _run(site, command, jobs)
+
+
+def test_other_commands_are_real() -> None:
+    """What else a reader is told to type: targets of the Makefile, the package under its own name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for block, command in _commands():
+        match shlex.split(command):
+            case ["make", *words]:
+                assert {word for word in words if "=" not in word} <= targets, f"{block}: {command}"
+            case ["pip", "install", name]:
+                base, _, extra = name.partition("[")
+                assert base == project["name"], f"{block}: {command}"
+                assert not extra or extra.rstrip("]") in project["optional-dependencies"], f"{block}: {command}"
+            case ["python", "manage.py", *_]:
+                pass  # test_manage_commands_run
+            case _:
+                pytest.fail(f"{block}: nobody checks {command!r}")
+
+
+def test_the_unit_file_is_right() -> None:
+    """The systemd unit starts the worker with flags that exist, and waits longer than a worker takes to end."""
+    from django_meanwhile.conf import Settings
+    from django_meanwhile.management.commands.meanwhile import Command
+    from django_meanwhile.worker.supervisor import SETTLE_WITHIN
+
+    units = [block for block in BLOCKS if block.language == "ini"]
+    assert units
+    for block in units:
+        unit = configparser.ConfigParser(strict=True)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(block.text)
+        words = shlex.split(unit["Service"]["ExecStart"])
+        assert words[:3][-1] == "meanwhile" or words[1:3] == ["manage.py", "meanwhile"]
+        options = Command().create_parser("manage.py", "meanwhile").parse_args(words[3:])
+        assert options.subcommand == "worker"
+        settings = Settings()
+        assert float(unit["Service"]["TimeoutStopSec"]) > settings.grace + settings.stop_grace + SETTLE_WITHIN
+
+
+def test_sql_is_accepted(site: Site) -> None:
+    """Statements that an operator is told to run are accepted by PostgreSQL, for which they are."""
+    statements = [block.text for block in BLOCKS if block.language == "sql"]
+    assert statements
+    for statement in statements if site.vendor == "postgresql" else ():
+        site.sql(statement)
+
+
+# --- links and names ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("each", _named(PAGES))
+def test_links_lead_somewhere(each: Any) -> None:
+    """Each link inside the repository names a file that is there and, after #, a heading in it."""
+    broken = []
+    for line, target in each.links():
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (each.path.parent / name).resolve() if name else each.path
+        anchors = next((other.anchors() for other in PAGES if other.path == path), set())
+        if not path.exists() or (anchor and anchor not in anchors):
+            broken.append(f"{each.name}:{line}: {target}")
+    assert not broken
+
+
+def test_every_page_is_in_the_index() -> None:
+    """Who opens `docs/index.md` finds all pages, and the README leads there."""
+    linked = {(DOCS / target.partition("#")[0]).resolve() for _, target in page("index").links()}
+    missing = {path.name for path in DOCS.glob("*.md")} - {path.name for path in linked} - {"index.md"}
+    assert not missing
+    assert "docs/index.md" in {target for _, target in README.links()}
+
+
+def test_the_architecture_is_short_and_true() -> None:
+    """ARCHITECTURE.md has at most 150 lines, names every module of core, run, executors and worker, and none that is not there."""
+    assert len(ARCHITECTURE.text.splitlines()) <= 150
+    tree = next(block.text for block in ARCHITECTURE.blocks() if "core/   " in block.text and "states.py" in block.text)
+    package = ROOT / "src/django_meanwhile"
+    known = {path.name for path in package.rglob("*.py")}
+    named = set(re.findall(r"\b(\w+\.py)\b", tree))
+    assert not named - known - {"manage.py"}
+    missing = {
+        f"{folder}/{path.name}"
+        for folder in ("core", "worker")
+        for path in (package / folder).glob("*.py")
+        if path.name not in named | {"__init__.py"}
+    }
+    assert not missing
+    top = {path.name for path in package.iterdir() if path.name != "__pycache__"}
+    unnamed = {name for name in top if name.removesuffix(".py") not in tree + ARCHITECTURE.text}
+    assert not unnamed - {"py.typed", "static", "templates", "migrations"}
+
+
+def test_the_readme_names_what_is_tested() -> None:
+    """The versions that the README calls tested are those that CI runs; 3.14 and other systems are called untested."""
+    ci = (ROOT / ".ci/run").read_text()
+    tested = README.table("Requirements", "", "tested", "untested")
+    cells = dict(zip(tested.column(""), zip(tested.column("tested"), tested.column("untested"), strict=True), strict=True))
+    combinations = re.findall(r"^combination (\S+) (\S+) (\S+)$", ci, re.MULTILINE)
+    pythons, djangos, servers = (set(values) for values in zip(*combinations, strict=True))
+    assert pythons | {"3.13"} == set(re.findall(r"3\.\d+", cells["Python"][0]))
+    assert djangos | {"6.1"} == set(re.findall(r"\d\.\d", cells["Django"][0]))
+    assert servers == set(re.findall(r"\b1\d\b", cells["database"][0].partition("PostgreSQL")[2]))
+    assert "3.14" in cells["Python"][1]
+    assert "Windows" in cells["system"][1]
+    assert "macOS" in cells["system"][1]
+
+
+def test_pages_use_our_words() -> None:
+    """The pages say job, task, worker and child; words that mean the same elsewhere do not occur."""
+    foreign = re.compile(r"\b(subprocess pool|daemon|broker queue|master process|worker node|reaper|heartbeat|dead letter|visibility timeout)\b", re.IGNORECASE)
+    found = [f"{each.name}:{line}: {match.group()}" for each in PAGES for line, text in each.prose() if (match := foreign.search(text))]
+    assert not found
+
+
+def test_the_scratch_project_is_outside_the_repository(site: Site) -> None:
+    """Running the examples leaves nothing in the repository."""
+    assert ROOT not in Path(site.path).parents
+    assert sys.dont_write_bytecode or not (ROOT / "reports").exists()
