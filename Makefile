@@ -22,13 +22,14 @@ demo: $(VENV)/.installed  ## see it work: a view that answers at once, and the w
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev  ## measure throughput and latency here
-	@$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 ##@ Work on it
 
 .PHONY: test
 test: $(VENV)/.installed-dev  ## run the tests on SQLite and PostgreSQL (ARGS="-k lease -x")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 .PHONY: lint
 lint: $(VENV)/.installed-dev  ## check the style, the formatting and the floors

@@ -30,7 +30,7 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def hold(what: str, truth: bool, seen: str) -> None:
+def hold(what: str, truth: object, seen: str) -> None:
     """Print one line of the tour; remember what does not hold."""
     say(f"  {'✓' if truth else '✗'} {what}: {seen}")
     if not truth:

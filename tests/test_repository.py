@@ -17,14 +17,25 @@ TESTS = ROOT / "tests"
 # What `from django_meanwhile import ...` offers. A name added here is a promise; one removed breaks users.
 PUBLIC = {
     "Cancelled",
+    "Crashed",
+    "DecodingError",
+    "EncodingError",
     "ExponentialBackoff",
+    "Interrupted",
+    "InvalidOption",
     "JobState",
     "LeaseLost",
+    "MeanwhileError",
+    "NotCancellable",
+    "Quarantined",
+    "ResultTimeout",
     "Retry",
     "Task",
     "TaskContext",
     "TaskResult",
     "TaskTimeout",
+    "TransactionMismatch",
+    "UnknownTask",
     "task",
 }
 

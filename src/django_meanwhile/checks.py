@@ -10,30 +10,28 @@
 ``meanwhile.W004``      ``--deploy`` only: nobody works a queue that has due jobs, or no worker lives at all
 ======================  ==============================================================================================
 
-What concerns one backend alone (its OPTIONS, two that share a queue) is said by ``DatabaseBackend.check()``, which Django calls by
-itself. No check asks a database, but for W004, and that one keeps silent where the database does not answer.
+What concerns one backend alone (its OPTIONS, two that share a queue) is said by ``DatabaseBackend.check()``, which
+Django calls by itself: E020 to E025. The command ``meanwhile check`` alone says E030 to E032 and W030, which take a
+database to know. No check here asks one, but for W004, and that one keeps silent where the database does not answer.
+
+Every process imports this module, and most never run a check: what a check needs is imported where it runs.
 """
+
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from django.apps import AppConfig
 from django.core import checks
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import CommandError
 from django.db import DatabaseError, connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.connection import ConnectionDoesNotExist
 
 from .conf import read_settings
-from .management.backends import TASKS_LINE, our_backends
-from .management.diagnosis import unserved_queues
-from .management.snapshot import take
-from .store import get_store
 
 TAG = "meanwhile"
 
@@ -42,20 +40,23 @@ OLDEST_SQLITE = (3, 35)
 
 
 @register(TAG)
-def check_settings(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """E001."""
     _, problems = read_settings()
     return [Error(problem.message, hint=problem.hint, id=problem.id) for problem in problems]
 
 
 @register(TAG)
-def check_installed(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_installed(**_kwargs: Any) -> list[CheckMessage]:
     """W001."""
+    from .management.backends import TASKS_LINE, our_backends
+
     if our_backends():
         return []
     return [
         checks.Warning(
-            '"django_meanwhile" is in INSTALLED_APPS, but no backend in TASKS uses it: nothing is run in the background.',
+            '"django_meanwhile" is in INSTALLED_APPS, but no backend in TASKS uses it: '
+            "nothing is run in the background.",
             hint=f"Write: {TASKS_LINE}",
             id="meanwhile.W001",
         )
@@ -63,8 +64,11 @@ def check_installed(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
 
 
 @register(TAG)
-def check_databases(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_databases(**_kwargs: Any) -> list[CheckMessage]:
     """E002, E003, W002, W003: each database that holds our jobs, by its settings."""
+    from .management.backends import our_backends
+    from .store import get_store
+
     messages: list[CheckMessage] = []
     for alias in sorted({served.database for served in our_backends()}):
         try:
@@ -82,29 +86,33 @@ def check_databases(app_configs: Sequence[AppConfig] | None = None, **kwargs: An
 
 
 @register(TAG, deploy=True)
-def check_workers(app_configs: Sequence[AppConfig] | None = None, **kwargs: Any) -> list[CheckMessage]:
+def check_workers(**_kwargs: Any) -> list[CheckMessage]:
     """W004."""
+    from .management.backends import our_backends
+
     messages: list[CheckMessage] = []
     for alias in sorted({served.database for served in our_backends()}):
         try:
             messages += _nobody_works(alias)
-        except (ConnectionDoesNotExist, ImproperlyConfigured, CommandError, DatabaseError):
+        except (ConnectionDoesNotExist, ImproperlyConfigured, DatabaseError):
             continue  # no database where the check runs, as in the build of an image
     return messages
 
 
-def _check_sqlite(alias: str, connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+def _check_sqlite(alias: str, connection: Any) -> Iterator[CheckMessage]:
     version: tuple[int, ...] = connection.Database.sqlite_version_info
     if version < OLDEST_SQLITE:
         yield Error(
-            f"SQLite is {'.'.join(map(str, version))}: the database {alias!r} of django_meanwhile needs 3.35 or newer, for RETURNING.",
+            f"SQLite is {'.'.join(map(str, version))}: the database {alias!r} of django_meanwhile needs 3.35 or "
+            f"newer, for RETURNING.",
             hint="Use a Python built with a newer SQLite, or PostgreSQL.",
             id="meanwhile.E003",
         )
     settings = connection.settings_dict
-    if settings["OPTIONS"].get("transaction_mode") not in ("IMMEDIATE", "EXCLUSIVE"):
+    if str(settings["OPTIONS"].get("transaction_mode")).upper() not in {"IMMEDIATE", "EXCLUSIVE"}:
         yield checks.Warning(
-            f"The SQLite database {alias!r} begins its transactions deferred: enqueue() in a transaction that has read before fails at once "
+            f"The SQLite database {alias!r} begins its transactions deferred: enqueue() in a transaction that has "
+            f"read before fails at once "
             'with "database is locked" whenever a worker is writing.',
             hint=f'Write: DATABASES["{alias}"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE"}}',
             id="meanwhile.W002",
@@ -120,6 +128,10 @@ def _check_sqlite(alias: str, connection: BaseDatabaseWrapper) -> Iterator[Check
 
 
 def _nobody_works(alias: str) -> Iterator[CheckMessage]:
+    from .management.diagnosis import unserved_queues
+    from .management.snapshot import take
+    from .store import get_store
+
     settings = connections[alias].settings_dict
     if connections[alias].vendor == "sqlite" and not Path(settings["NAME"]).exists():
         return  # to connect would create it

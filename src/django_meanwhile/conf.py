@@ -22,6 +22,7 @@ from django.core.signals import setting_changed
 from .core.clock import Clock
 
 DAY = 86_400.0
+SWEEP = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class Settings:
 
     lease: float = 30.0
     beat: float = 10.0
-    sweep: float = 5.0
+    sweep: float = SWEEP
     poll: float = 1.0
     grace: float = 25.0
     stop_grace: float = 1.0
@@ -100,8 +101,9 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
         ):
             section = reader.section(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
             values[key.lower()] = cls(**section)
-        if "LEASE" in raw and "BEAT" not in raw and "lease" in values:
-            values["beat"] = values["lease"] / 3
+        if "lease" in values:  # what depends on it follows it, unless it is set as well
+            values.setdefault("beat", values["lease"] / 3)
+            values.setdefault("sweep", min(SWEEP, values["lease"] / 4))
     settings = Settings(**values)
     reader.cross_check(settings)
     return settings, tuple(reader.problems)
@@ -172,7 +174,7 @@ def _flag(value: Any) -> bool:
 def _names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, list | tuple | set):
         rule = 'must be a list of strings, as in ["default", "mail"]'
-        raise ValueError(rule)
+        raise ValueError(rule)  # noqa: TRY004 - as above
     if not all(isinstance(name, str) and name for name in value):
         rule = "must hold non-empty strings only"
         raise ValueError(rule)
@@ -227,7 +229,7 @@ class _Reader:
             except ValueError as error:
                 self._problem(
                     f'{name}["{key}"] is {value!r}: it {error}.',
-                    f"Change the value, or delete the line to use the default.",
+                    "Change the value, or delete the line to use the default.",
                 )
                 continue
             if schema[key] is not _section:
@@ -255,9 +257,11 @@ class _Reader:
             )
 
     def _unknown(self, name: str, key: object, schema: Mapping[str, Parse]) -> None:
-        near = difflib.get_close_matches(str(key), schema, n=1) or difflib.get_close_matches(
-            str(key).upper(), schema, n=1
-        )
+        near = next(
+            (found for text in (str(key), str(key).upper(), str(key).lower())
+             if (found := difflib.get_close_matches(text, schema, n=1))),
+            [],
+        )  # fmt: skip
         known = ", ".join(schema)
         mend = f'Did you mean "{near[0]}"?' if near else f"Known keys: {known}."
         self._problem(f"{name} has an unknown key {key!r}.", mend)

@@ -9,7 +9,6 @@ it, and thrown away whenever a job left anything open on it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.db import Error, connections, reset_queries
 from django.db.backends.base.base import BaseDatabaseWrapper

@@ -69,11 +69,11 @@ class UTCDateTimeField(_DateTimeField):
         """Return the column type of each supported vendor."""
         return _COLUMNS[connection.vendor]
 
-    def from_db_value(self, value: Any, expression: Any, connection: Any) -> dt.datetime | None:
+    def from_db_value(self, value: Any, _expression: Any, _connection: Any) -> dt.datetime | None:
         """Convert the driver's value."""
         return None if value is None else for_users(parse_utc(value))
 
-    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:  # noqa: FBT001, FBT002
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002 - Django's
         """Convert to the column's form."""
         if isinstance(value, dt.datetime):
             return utc_parameter(value, connection.vendor)

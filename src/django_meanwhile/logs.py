@@ -6,9 +6,10 @@ Called by everything that logs. Three loggers, by what a reader wants to follow:
     django_meanwhile.jobs      jobs: started, ended, retried, given back
     django_meanwhile.store     the database: slow, gone, back again
 
-Every record carries ``job_id`` and ``task`` (empty where it is about no job), so that a formatter of the project may use
-``%(job_id)s``; a record about a job begins with both. Values are escaped: a line break or an ANSI sequence in an argument
-cannot forge a line or colour a terminal. It never configures logging, except where a worker calls ``ensure_handler``.
+Every record carries ``job_id`` and ``task`` (empty where it is about no job), so that a formatter of the project
+may use ``%(job_id)s``; a record about a job begins with both. Values are escaped: a line break or an ANSI sequence in
+an argument cannot forge a line or colour a terminal. It never configures logging, except where a worker calls
+``ensure_handler``.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ JobLogger: TypeAlias = "logging.LoggerAdapter[logging.Logger]"
 
 
 def escape(text: str) -> str:
-    """Write control characters as Python would (``\\n``, ``\\x1b``), so that ``text`` stays on its line."""
+    """Write control characters as Python's ``repr`` does, so that ``text`` stays on its line."""
     return _UNSAFE.sub(_escape_one, text)
 
 
@@ -74,7 +75,7 @@ def ensure_handler(level: int = logging.INFO, stream: TextIO | None = None) -> b
 class LineFormatter(logging.Formatter):
     """Time (UTC), level, logger, message. A traceback follows indented: none of its lines can pass for a record."""
 
-    converter = time.gmtime
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

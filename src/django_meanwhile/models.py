@@ -16,8 +16,10 @@ from django.utils.translation import gettext_lazy as _
 
 from .core.states import TERMINAL, AttemptKind, JobState
 from .fields import UTCDateTimeField
+from .logs import escape
 
 _TERMINAL = sorted(int(state) for state in TERMINAL)
+_FIRST, _LAST, _FIRST_TERMINAL = min(JobState).value, max(JobState).value, _TERMINAL[0]
 _RUNNING, _READY, _SCHEDULED = JobState.RUNNING.value, JobState.READY.value, JobState.SCHEDULED.value
 
 
@@ -79,9 +81,10 @@ class Job(models.Model):
             ),
         ]
         constraints: ClassVar = [
+            # Ranges, not lists: Django's introspection of SQLite tables fails on "IN (1, 2, 3)" in a CHECK.
             models.CheckConstraint(
                 name="meanwhile_job_state",
-                condition=Q(state__in=[s.value for s in JobState]),
+                condition=Q(state__gte=_FIRST, state__lte=_LAST),
             ),
             models.CheckConstraint(
                 name="meanwhile_running_has_worker",
@@ -89,8 +92,8 @@ class Job(models.Model):
             ),
             models.CheckConstraint(
                 name="meanwhile_ended_has_time",
-                condition=Q(state__in=_TERMINAL, finished_at__isnull=False)
-                | (~Q(state__in=_TERMINAL) & Q(finished_at__isnull=True)),
+                condition=Q(state__gte=_FIRST_TERMINAL, finished_at__isnull=False)
+                | Q(state__lt=_FIRST_TERMINAL, finished_at__isnull=True),
             ),
             models.CheckConstraint(
                 name="meanwhile_scheduled_is_due",
@@ -99,7 +102,7 @@ class Job(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.task} {self.id}"
+        return escape(f"{self.task} {self.id}")
 
     @property
     def priority(self) -> int:
@@ -131,7 +134,7 @@ class Worker(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.host}:{self.pid}"
+        return escape(f"{self.kind} {self.host}:{self.pid}")
 
 
 class Attempt(models.Model):

@@ -62,9 +62,7 @@ outcomes = outcomes_of(End)
 
 
 def charged(*, crashes=0, deaths=0, suspect=False, retry_on_crash=True):
-    return Charged(
-        run=Run(uuid4(), 7), crashes=crashes, deaths=deaths, suspect=suspect, retry_on_crash=retry_on_crash
-    )
+    return Charged(run=Run(uuid4(), 7), crashes=crashes, deaths=deaths, suspect=suspect, retry_on_crash=retry_on_crash)
 
 
 def after(job: Charged, decision: Decision) -> Charged:
@@ -197,9 +195,7 @@ def test_a_job_that_waits_again_stays_a_suspect(job, outcome):
 
 @given(
     st.booleans(),
-    st.lists(
-        st.tuples(st.sampled_from(sorted(End, key=lambda end: end.name)), st.none() | st.just(0.0)), max_size=40
-    ),
+    st.lists(st.tuples(st.sampled_from(sorted(End, key=lambda end: end.name)), st.none() | st.just(0.0)), max_size=40),
 )
 def test_poison_is_contained(retry_on_crash, history):
     """In any history, a job dies at most MAX_CRASHES times alone and MAX_SHARED_DEATHS times in company.

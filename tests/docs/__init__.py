@@ -1,1 +1,1 @@
-"""The README and the pages of `docs/`, held against the code: their examples run, their tables are compared, their links resolve."""
+"""The README and `docs/`, held against the code: examples run, tables are compared, links resolve."""

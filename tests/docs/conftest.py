@@ -16,9 +16,7 @@ def _vendor_of_project(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(
-    playground: Playground, _vendor_of_project: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+def site(playground: Playground, _vendor_of_project: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The README's project, migrated."""
     path = tmp_path_factory.mktemp("site")
     with playground.project(_vendor_of_project, path, migrated=False) as project:

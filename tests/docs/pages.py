@@ -1,4 +1,4 @@
-"""Reads the documentation: fenced blocks, tables, headings and links of a Markdown page. No Markdown library: our pages are plain."""
+"""Reads the documentation: blocks, tables, headings and links of a Markdown page. Our pages are plain: no library."""
 
 import re
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ from tests.playground import Project, Running, eventually
 
 from .pages import README, Page
 
-# What a test changes in the settings that the README makes: where the database is, and times that need not be waited for.
+# What a test changes in the settings that the README makes: where the databases are, and the hosts.
 _SETTINGS = """
 
 import json, os
@@ -39,9 +39,9 @@ class Site(Project):
 
     def create(self) -> None:
         """Make the project, with the README's files, and migrate."""
-        admin = [sys.executable, "-m", "django"]
-        subprocess.run([*admin, "startproject", "mysite", str(self.path)], check=True, env=os.environ | {"PYTHONPATH": ""})
-        subprocess.run([*admin, "startapp", "reports"], check=True, cwd=self.path)
+        env = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+        for command in (["startproject", "mysite", "."], ["startapp", "reports"]):
+            subprocess.run([sys.executable, "-m", "django", *command], check=True, cwd=self.path, env=env)
         self._settings = (self.path / "mysite/settings.py").read_text()
         self.use(README)
         self.manage("migrate", "--verbosity", "0")
@@ -75,6 +75,33 @@ class Site(Project):
         """Start its manage.py and let it run."""
         return self._start([sys.executable, "manage.py", *args], args[0], env)
 
+    def manage_all(self, commands: list[list[str]]) -> list[tuple[int, str]]:
+        """Run several management commands as manage.py would, in one process; return exit status and output of each."""
+        code = (
+            "import contextlib, io, json, sys\n"
+            "from django.core.management import ManagementUtility\n"
+            "for words in json.loads(sys.stdin.read()):\n"
+            "    status, output = 0, io.StringIO()\n"
+            "    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):\n"
+            "        try:\n"
+            "            ManagementUtility(['manage.py', *words]).execute()\n"
+            "        except SystemExit as exit:\n"
+            "            status = exit.code or 0\n"
+            "    print(json.dumps([status, output.getvalue()]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=self.env,
+            cwd=self.path,
+            input=json.dumps(commands),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
     def start_worker(self, *args: str) -> Running:
         """Start a worker, and wait until its children have registered."""
         before = self.workers()
@@ -101,7 +128,8 @@ class Site(Project):
         code = (
             "import json; from datetime import timedelta\n"
             "from reports.tasks import generate_report as task\n"
-            "ended, ended_2, waiting = (task.using(run_after=timedelta(hours=1)).enqueue({'name': 'x'}) for _ in range(3))\n"
+            "later = task.using(run_after=timedelta(hours=1))\n"
+            "ended, ended_2, waiting = (later.enqueue({'name': 'x'}) for _ in range(3))\n"
             "ended.cancel(); ended_2.cancel()\n"
             "print(json.dumps({'show': ended.id, 'retry': ended_2.id, 'cancel': waiting.id}))"
         )

@@ -64,6 +64,7 @@ def test_retries_follow_the_policy(project: Project, worker: Running) -> None:
     assert len(attempts(project, second)) == 2
 
 
+@pytest.mark.alone
 def test_a_running_job_of_each_executor_is_cancelled_within_a_second_and_a_half(
     project: Project, worker: Running
 ) -> None:

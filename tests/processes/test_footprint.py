@@ -31,7 +31,7 @@ def footprint(project: Project, worker: Running) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("pool", [False, True], ids=["plain", "pool"])
-def test_nothing_grows_over_five_thousand_jobs(project: Project, pool: bool) -> None:
+def test_nothing_grows_over_five_thousand_jobs(project: Project, pool) -> None:
     """Connections, threads and descriptors are the same after 5,000 jobs, with Django's pool and without."""
     if pool:
         if project.vendor == "sqlite":
@@ -57,6 +57,7 @@ def test_nothing_grows_over_five_thousand_jobs(project: Project, pool: bool) -> 
     assert worker.stop() == 0
 
 
+@pytest.mark.alone
 def test_an_idle_worker_picks_up_a_job_within_a_tenth_of_a_second(project: Project) -> None:
     """From commit to the first line of the body: at most 100 ms (median of 11), by NOTIFY or ``data_version``."""
     worker = start_worker(project, "--threads=2", "--coroutines=0", "--processes=0")

@@ -1,4 +1,4 @@
-"""Transactions of the caller, with a worker that waits for every row: nothing starts early, nothing appears or vanishes."""
+"""Transactions of the caller, with a worker waiting for every row: nothing starts early, appears or vanishes."""
 
 import json
 

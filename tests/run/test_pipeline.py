@@ -103,9 +103,7 @@ def test_the_deadline_counts_from_now(task, overrides, deadline):
     assert bound(claimed(task, "x", 1, overrides=overrides)).handle.deadline == deadline
 
 
-@pytest.mark.parametrize(
-    ("waited", "delay"), [(0, 30), (29, 30), (45, 45), (600, 600), (86_400, 600)]
-)
+@pytest.mark.parametrize(("waited", "delay"), [(0, 30), (29, 30), (45, 45), (600, 600), (86_400, 600)])
 def test_an_unknown_task_is_given_back_with_a_growing_delay(waited, delay):
     """Not begun, uncharged, looked at again after as long as it has waited: never under 30 s, never over 10 min."""
     outcome = prepare(claimed("gone.tasks.vanished", waited=waited), CLOCK)
@@ -153,7 +151,8 @@ def test_a_route_that_the_caller_chose_stands(changes, overrides):
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "{", "[]", "null", '{"args": []}', '{"args": {}, "kwargs": {}}', '{"args": [{"$uuid": 5}], "kwargs": {}}']
+    "arguments",
+    ["", "{", "[]", "null", '{"args": []}', '{"args": {}, "kwargs": {}}', '{"args": [{"$uuid": 5}], "kwargs": {}}'],
 )
 def test_arguments_that_cannot_be_read_are_a_failed_attempt(arguments):
     """A damaged row ends as FAILED with the reason, before any body is called, and is not retried."""

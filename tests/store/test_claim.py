@@ -21,7 +21,9 @@ QUEUES = [
 def test_a_claimed_job_carries_its_row(scene, store):
     """RUNNING, at the next epoch, charged with this attempt, held by the claimer."""
     worker = scene.worker()
-    new = scene.new(rank=3, queue="mail", arguments="[3]", overrides='{"o": 1}', context='{"c": 1}', retry_on_crash=False)
+    new = scene.new(
+        rank=3, queue="mail", arguments="[3]", overrides='{"o": 1}', context='{"c": 1}', retry_on_crash=False
+    )
     (enqueued,) = store.enqueue([new])
     (job,) = scene.claim(worker)
     row = scene.row(new.id)
@@ -79,7 +81,10 @@ def test_a_claim_keeps_to_its_queues_and_executor(scene):
 def test_hundreds_of_queues_are_claimed_in_one_order(scene):
     """More queues than one statement may name: the best jobs come first all the same."""
     worker = scene.worker()
-    made = sorted((number * 7 % 150 - 75, scene.enqueue(queue=f"q{number}", rank=number * 7 % 150 - 75)[0]) for number in range(150))
+    made = sorted(
+        (number * 7 % 150 - 75, scene.enqueue(queue=f"q{number}", rank=number * 7 % 150 - 75)[0])
+        for number in range(150)
+    )
     names = [f"q{number}" for number in range(150)]
     claimed = scene.claim(worker, 40, names)
     while more := scene.claim(worker, 400):
@@ -209,4 +214,3 @@ def _transaction_id(alias):
     with connections[alias].cursor() as cursor:
         cursor.execute("SELECT pg_current_xact_id_if_assigned()")
         return cursor.fetchone()[0]
-

@@ -12,7 +12,11 @@ from tests.store.scene import ids, on_postgresql, succeeded
 
 pytestmark = on_postgresql
 
-QUEUES = [pytest.param(["q0"], id="one queue"), pytest.param(["q0", "q1"], id="several"), pytest.param([], id="every queue")]
+QUEUES = [
+    pytest.param(["q0"], id="one queue"),
+    pytest.param(["q0", "q1"], id="several"),
+    pytest.param([], id="every queue"),
+]
 
 
 @pytest.mark.parametrize("queues", QUEUES)

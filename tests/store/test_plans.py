@@ -71,7 +71,7 @@ def read(scene: Scene) -> dict[str, str]:
         "recorded": lambda: store.recorded(runs(half)),
         "held": lambda: store.held(worker),
         "cancel requests": lambda: store.cancel_requests([worker]),
-        "orphans": lambda: store.orphans(),
+        "orphans": store.orphans,
         "promote": lambda: ahead.promote(20),
         "prune": lambda: store.prune(JobState.SUCCESSFUL, 50, 20),
         "suspects": lambda: store.suspects(["q1"], 10),

@@ -28,7 +28,10 @@ def together(actors, functions):
 @pytest.mark.parametrize("queues", [["q0"], ["q0", "q1", "q2"], []], ids=["one queue", "several", "every queue"])
 def test_eight_claimers_share_two_thousand_jobs_without_a_double(scene, store, queues):
     """Every job is claimed exactly once, whatever the claims' sizes, and none is left behind."""
-    jobs = [scene.new(queue=queues[number % len(queues)] if queues else f"q{number % 3}", rank=number % 5) for number in range(2000)]
+    jobs = [
+        scene.new(queue=queues[number % len(queues)] if queues else f"q{number % 3}", rank=number % 5)
+        for number in range(2000)
+    ]
     store.enqueue(jobs)
 
     def claim_all(seed):

@@ -84,6 +84,12 @@ def test_every_legal_transition_has_a_verb(scene):
     assert done == {(state, after) for state, path in TRANSITIONS.items() for after in path}
 
 
+def test_the_terminal_states_are_the_highest_numbers():
+    """The constraints say "ended" as "from 4 on"."""
+    assert sorted(JobState) == list(range(1, 8))
+    assert min(TERMINAL) > max(set(JobState) - TERMINAL)
+
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 WRONG = {

@@ -1,0 +1,1 @@
+"""Commands, system checks, admin and logs: what people and probes see."""

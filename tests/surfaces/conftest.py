@@ -1,4 +1,6 @@
-"""What the tests of commands, checks and admin share: one backend on the database under test, rows in any state, commands."""
+"""What the tests of commands, checks and admin share: one backend on the database under test, rows in any state,
+commands.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +41,12 @@ def manage(*args: str) -> Ran:
 def meanwhile():
     """Return the function that runs the command."""
     return manage
+
+
+@pytest.fixture(autouse=True)
+def _passwords_are_cheap(settings):
+    """Log in without the seconds that a real hash takes."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture

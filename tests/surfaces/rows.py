@@ -41,9 +41,21 @@ class Rows:
         if state is JobState.SCHEDULED:
             values["due_at"] = ago(-600)
         if state is JobState.RUNNING:
-            values |= {"worker_id": uuid.uuid4(), "started_at": ago(20), "attempted_at": ago(20), "attempts": 1, "epoch": 1}
+            values |= {
+                "worker_id": uuid.uuid4(),
+                "started_at": ago(20),
+                "attempted_at": ago(20),
+                "attempts": 1,
+                "epoch": 1,
+            }
         if state in TERMINAL:
-            values |= {"started_at": ago(50), "attempted_at": ago(50), "finished_at": ago(40), "attempts": 1, "epoch": 1}
+            values |= {
+                "started_at": ago(50),
+                "attempted_at": ago(50),
+                "finished_at": ago(40),
+                "attempts": 1,
+                "epoch": 1,
+            }
         return Job.objects.using(self.alias).create(**(values | columns))
 
     def worker(self, *, lease: float = 30, **columns) -> Worker:
@@ -72,7 +84,7 @@ class Rows:
             "started_at": ago(50),
             "ended_at": ago(45),
             "exception": "builtins.ValueError",
-            "detail": "Traceback (most recent call last):\n  File \"x.py\", line 1\nValueError: no luck\n",
+            "detail": 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no luck\n',
         }
         return Attempt.objects.using(self.alias).create(**(values | columns))
 

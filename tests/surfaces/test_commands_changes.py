@@ -8,9 +8,10 @@ from django.core.management import call_command
 
 from django_meanwhile.compat import task_finished
 from django_meanwhile.core.states import LIVE, TERMINAL, JobState
-from django_meanwhile.management import selection
+from django_meanwhile.management import selection, verbs
 
-from .rows import ago
+from .conftest import BACKEND
+from .rows import Rows, ago
 
 
 @pytest.fixture
@@ -153,8 +154,12 @@ def test_on_a_terminal_it_asks_with_the_number(meanwhile, rows, answers):
     asked, given = answers
     rows.job(JobState.FAILED)
     given += ["", "n", "y"]
-    for state in ("FAILED", "FAILED", "READY"):
-        meanwhile("retry", "--state", "failed")
+    for state, said in (
+        ("FAILED", "Nothing was changed."),
+        ("FAILED", "Nothing was changed."),
+        ("READY", "1 job ready"),
+    ):
+        assert said in meanwhile("retry", "--state", "failed").out
         assert rows.count(state=JobState[state]) == 1
     assert asked[0] == f"Retry 1 job in database {rows.alias!r}? [y/N] "
 
@@ -167,6 +172,40 @@ def test_away_from_a_terminal_it_wants_yes(meanwhile, rows, monkeypatch):
     assert ran.status == 1
     assert "add --yes" in ran.err
     assert rows.count(state=JobState.READY) == 1
+
+
+def test_ctrl_c_stops_between_batches_and_tells_what_was_done(meanwhile, rows, monkeypatch):
+    """Batches that are done stay done, and are reported; the status is the shells' 130."""
+    monkeypatch.setattr(selection, "BATCH", 2)
+    for _ in range(5):
+        rows.job()
+    real, batches = verbs.cancel, []
+
+    def cancel(store, ids):
+        if len(batches) == 1:
+            raise KeyboardInterrupt
+        batches.append(ids)
+        return real(store, ids)
+
+    monkeypatch.setattr(verbs, "cancel", cancel)
+    ran = meanwhile("cancel", "--state", "ready", "--yes")
+    assert ran.status == 130
+    assert "2 jobs cancelled" in ran.out
+    assert rows.count(state=JobState.READY) == 3
+
+
+@pytest.mark.django_db(databases=["default", "other"])
+def test_a_limit_holds_over_all_databases(meanwhile, settings):
+    """Two databases with two failed jobs each, --limit 3: three are retried."""
+    settings.TASKS = {
+        "default": {"BACKEND": BACKEND},
+        "away": {"BACKEND": BACKEND, "OPTIONS": {"DATABASE": "other"}},
+    }
+    both = [Rows("default"), Rows("other")]
+    for rows in both * 2:
+        rows.job(JobState.FAILED)
+    assert "3 jobs ready to run again" in meanwhile("retry", "--state", "failed", "--limit", "3", "--yes").out
+    assert [rows.count(state=JobState.FAILED) for rows in both] == [0, 1]
 
 
 def test_jobs_that_are_named_need_no_question(meanwhile, rows, answers):
@@ -200,6 +239,7 @@ class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 
     def isatty(self):
+        """Say yes."""
         return True
 
 
@@ -216,7 +256,9 @@ def test_a_bar_is_drawn_on_a_terminal_and_nowhere_else(rows, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 def test_task_finished_is_sent_for_what_was_cancelled_while_it_waited(meanwhile, rows):
-    """One signal for each, after the commit; none for a running job, which its worker ends; none for a task that is unknown."""
+    """One signal for each, after the commit; none for a running job, which its worker ends; none for a task that is
+    unknown.
+    """
     waiting, running = rows.job(), rows.job(JobState.RUNNING)
     tried = rows.job(JobState.SCHEDULED, epoch=1, attempts=1)
     rows.attempt(tried, 1)
@@ -232,7 +274,5 @@ def test_task_finished_is_sent_for_what_was_cancelled_while_it_waited(meanwhile,
         assert meanwhile("cancel", *ids).status == 0
     finally:
         task_finished.disconnect(receiver)
-    assert sorted(seen) == sorted(
-        [(str(waiting.pk), JobState.CANCELLED, 1), (str(tried.pk), JobState.CANCELLED, 2)]
-    )
+    assert sorted(seen) == sorted([(str(waiting.pk), JobState.CANCELLED, 1), (str(tried.pk), JobState.CANCELLED, 2)])
     assert rows.state_of(unknown) is JobState.CANCELLED

@@ -46,7 +46,7 @@ def test_a_server_that_is_too_small_is_a_warning_with_a_way_out(meanwhile, backe
     monkeypatch.setattr(check, "capacity_of", lambda _alias: check.Capacity(allowed=10, reserved=3, in_use=2))
     ran = meanwhile("check")
     assert ran.status == 0
-    assert "meanwhile.W020" in ran.out
+    assert "meanwhile.W030" in ran.out
     assert "has 5 left" in ran.out
     assert 'MEANWHILE["WORKER"] = {"threads": 4}' in ran.out
 
@@ -71,7 +71,10 @@ def test_problems_of_a_backend_are_shown_too(meanwhile, backend, settings):
 
 def test_a_backend_whose_database_does_not_exist_is_an_error_not_a_crash(meanwhile, backend, settings):
     """The plan of the others is shown; the alias and the known ones are named."""
-    settings.TASKS = {"default": settings.TASKS["default"], "bad": {"BACKEND": BACKEND, "QUEUES": ["x"], "OPTIONS": {"DATABASE": "defualt"}}}
+    settings.TASKS = {
+        "default": settings.TASKS["default"],
+        "bad": {"BACKEND": BACKEND, "QUEUES": ["x"], "OPTIONS": {"DATABASE": "defualt"}},
+    }
     ran = meanwhile("check")
     assert ran.status == 1
     assert 'Backend "default": a worker would be' in ran.out
@@ -82,7 +85,7 @@ def test_missing_migrations_are_an_error(bare_project):
     """An empty database: status 1, and the command to run."""
     ran = bare_project.manage("meanwhile", "check", check=False)
     assert ran.returncode == 1
-    assert "meanwhile.E022" in ran.stdout
+    assert "meanwhile.E032" in ran.stdout
     assert "Run: manage.py migrate meanwhile" in ran.stdout
 
 

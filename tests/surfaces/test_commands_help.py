@@ -28,7 +28,9 @@ def test_alone_it_says_what_there_is(meanwhile):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_subcommand_explains_itself(capsys, name):
-    """Each has a description, examples that can be copied, and the meaning of its exit status, with their line breaks kept."""
+    """Each has a description, examples that can be copied, and the meaning of its exit status, with their line
+    breaks kept.
+    """
     text = _help(capsys, name)
     assert "\nexamples:\n" in text
     assert f"\n  manage.py meanwhile {name} " in text or f"\n  manage.py meanwhile {name}\n" in text

@@ -29,27 +29,45 @@ def job(rows):
         last_worker_id=worker.pk,
     )
     rows.attempt(job, 1, detail=f"Traceback\nValueError: first {HOSTILE}")
-    rows.attempt(job, 2, kind=AttemptKind.INTERRUPTED, exception="django_meanwhile.core.errors.Interrupted", detail="a deploy")
+    rows.attempt(
+        job, 2, kind=AttemptKind.INTERRUPTED, exception="django_meanwhile.core.errors.Interrupted", detail="a deploy"
+    )
     rows.attempt(job, 3, detail="Traceback\nValueError: third")
     return job
 
 
 def test_it_shows_everything(meanwhile, job):
-    """State, route, times, counters with their meaning, arguments, progress, and each attempt with its traceback, in order."""
+    """State, route, times, counters with their meaning, arguments, progress, and each attempt with its traceback, in
+    order.
+    """
     ran = meanwhile("show", str(job.pk))
     assert ran.status == 0
     for text in (
-        f"Job {job.pk}", "shop.tasks.charge", "FAILED", "queue default".replace(" ", "         "), "priority 5", "web7:99",
-        "first" , "third", "a deploy", "42", '"$date": "2026-11-22"', '"language": "de"', '"message": "importing"',
-        "runs taken away by a deploy", "Attempt: run 1, failed", "Attempt: run 2, interrupted", "Attempt: run 3, failed",
-        "builtins.ValueError", "lasted 5 s", "Z  (",
-    ):  # fmt: skip
+        f"Job {job.pk}",
+        "shop.tasks.charge",
+        "FAILED",
+        "default, executor thread, priority 5",
+        "web7:99",
+        "42",
+        '"$date": "2026-11-22"',
+        '"language": "de"',
+        '"message": "importing"',
+        "runs taken away by a deploy",
+        "Attempt: run 1, failed",
+        "Attempt: run 2, interrupted",
+        "Attempt: run 3, failed",
+        "builtins.ValueError",
+        "lasted 5 s",
+        "Z  (",
+    ):
         assert text in ran.out, text
-    assert ran.out.index("first") < ran.out.index("a deploy") < ran.out.index("third")
+    assert ran.out.index("first") < ran.out.index("\n    a deploy") < ran.out.index("third")
 
 
 def test_no_value_reaches_the_terminal_as_a_control_sequence(meanwhile, job):
-    """Arguments and tracebacks with ANSI sequences, carriage returns and bidirectional marks are made visible, line by line."""
+    """Arguments and tracebacks with ANSI sequences, carriage returns and bidirectional marks are made visible, line
+    by line.
+    """
     for flags in ([], ["--json"]):
         out = meanwhile("show", str(job.pk), *flags).out
         assert all(line.isprintable() or not line for line in out.split("\n"))
@@ -100,7 +118,15 @@ def test_the_json_has_the_keys_that_programs_rely_on(meanwhile, job):
     assert shown["due_at"] is None
     assert (shown["attempts"], shown["crashes"], shown["interruptions"], shown["deaths"]) == (2, 0, 1, 0)
     assert [attempt["epoch"] for attempt in shown["attempt_rows"]] == [1, 2, 3]
-    assert set(shown["attempt_rows"][0]) == {"epoch", "kind", "started_at", "ended_at", "worker_id", "exception", "detail"}
+    assert set(shown["attempt_rows"][0]) == {
+        "epoch",
+        "kind",
+        "started_at",
+        "ended_at",
+        "worker_id",
+        "exception",
+        "detail",
+    }
 
 
 def test_many_attempts_are_cut_to_the_last_ones(meanwhile, rows, job):

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+from django.db import connections
 
 import django_meanwhile.worker.supervisor
 from django_meanwhile import conf
@@ -49,7 +50,11 @@ def test_flags_become_the_plan_and_the_status_is_the_supervisors(meanwhile, back
 
 def test_without_flags_the_settings_hold(meanwhile, backend, plans, settings):
     """What no flag says comes from MEANWHILE."""
-    settings.MEANWHILE = {"LEASE": 60, "GRACE": 3, "WORKER": {"threads": 2, "coroutines": 4, "processes": 0, "queues": ["mail"]}}
+    settings.MEANWHILE = {
+        "LEASE": 60,
+        "GRACE": 3,
+        "WORKER": {"threads": 2, "coroutines": 4, "processes": 0, "queues": ["mail"]},
+    }
     meanwhile("worker")
     (plan,) = plans
     assert (plan.threads, plan.coroutines, plan.processes, plan.queues) == (2, 4, 0, ("mail",))
@@ -176,6 +181,32 @@ def test_wrong_settings_are_all_listed(meanwhile, backend, settings, plans):
     assert not plans
 
 
+def test_errors_of_the_backend_keep_the_worker_from_starting(meanwhile, backend, settings, plans):
+    """What check calls an error is one for the worker too; a warning is printed, and it starts."""
+    settings.TASKS = {
+        "default": settings.TASKS["default"],
+        "twin": {"BACKEND": BACKEND, "QUEUES": ["x"], "OPTIONS": {"DATABASE": backend}},
+    }
+    ran = meanwhile("worker", "--backend", "twin")
+    assert ran.status == 1
+    assert "share database" in ran.err
+    assert not plans
+
+
+def test_warnings_are_printed_and_the_worker_starts(meanwhile, settings, plans, transactional_db):
+    """On stderr, with their hint."""
+    settings.TASKS = {"default": {"BACKEND": BACKEND}}
+    database = connections["default"].settings_dict
+    before = database["OPTIONS"]
+    database["OPTIONS"] = {}
+    try:
+        ran = meanwhile("worker")
+    finally:
+        database["OPTIONS"] = before
+    assert ran.status == 3
+    assert "meanwhile.W002" in ran.err
+
+
 def test_a_database_without_tables_names_the_command(bare_project):
     """A real worker on an empty database ends at once with status 2 and says what to run."""
     ran = bare_project.manage("meanwhile", "worker", check=False)
@@ -185,7 +216,9 @@ def test_a_database_without_tables_names_the_command(bare_project):
 
 
 def test_a_database_that_does_not_answer_is_said_in_one_message(bare_project):
-    """A real worker without a server, or without the directory of its SQLite file, ends with status 2, without a traceback."""
+    """A real worker without a server, or without the directory of its SQLite file, ends with status 2, without a
+    traceback.
+    """
     if bare_project.vendor == "sqlite":
         bare_project.database["NAME"] = "/nonexistent/db.sqlite3"
     else:
@@ -199,6 +232,8 @@ def test_a_database_that_does_not_answer_is_said_in_one_message(bare_project):
 
 def test_a_worker_that_drains_an_empty_queue_ends_with_status_0(project):
     """The real command, the real supervisor: its plan on stdout, one line for each event on stderr, status 0."""
-    ran = project.manage("meanwhile", "worker", "--drain", "--threads", "1", "--coroutines", "0", "--processes", "0", "--grace", "1")
+    ran = project.manage(
+        "meanwhile", "worker", "--drain", "--threads", "1", "--coroutines", "0", "--processes", "0", "--grace", "1"
+    )
     assert "ends          as soon as nothing is due" in ran.stdout
     assert " INFO django_meanwhile.worker " in ran.stderr

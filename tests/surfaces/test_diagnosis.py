@@ -18,22 +18,42 @@ THREAD, PROCESS = Executor.THREAD, Executor.PROCESS
 def depth(queue="default", executor=THREAD, *, ready=0, scheduled=0, running=0, suspects=0, oldest=None):
     """Make a queue's depth."""
     return Depth(
-        queue=queue, executor=executor, ready=ready, scheduled=scheduled, running=running, suspects=suspects, oldest_ready_seconds=oldest
+        queue=queue,
+        executor=executor,
+        ready=ready,
+        scheduled=scheduled,
+        running=running,
+        suspects=suspects,
+        oldest_ready_seconds=oldest,
     )
 
 
 def worker(*, queues=(), executors=("thread", "asyncio"), lease_left=20.0, kind="shared", dead=False):
     """Make a worker."""
     return WorkerView(
-        id=uuid.uuid4(), parent_id=uuid.uuid4(), kind=kind, host="h", pid=1, queues=tuple(queues), executors=tuple(executors),
-        slots=8, lease_left=lease_left, dead=dead,
-    )  # fmt: skip
+        id=uuid.uuid4(),
+        parent_id=uuid.uuid4(),
+        kind=kind,
+        host="h",
+        pid=1,
+        queues=tuple(queues),
+        executors=tuple(executors),
+        slots=8,
+        lease_left=lease_left,
+        dead=dead,
+    )
 
 
 def run(worker_id, seconds=100.0):
     """Make a running job."""
     return RunningJob(
-        id=uuid.uuid4(), epoch=1, task="t", queue="default", worker_id=worker_id, seconds=seconds, cancel_requested=False
+        id=uuid.uuid4(),
+        epoch=1,
+        task="t",
+        queue="default",
+        worker_id=worker_id,
+        seconds=seconds,
+        cancel_requested=False,
     )
 
 
@@ -99,7 +119,9 @@ def test_a_run_is_lost_once_its_worker_is_silent_for_longer_than_recovery_takes(
 @pytest.mark.parametrize(("seconds", "is_wrong"), [(5, False), (100, True)])
 def test_a_run_of_a_worker_without_a_row_is_lost_unless_it_is_young(seconds, is_wrong):
     """The row is missing since nobody knows when: a young run is given the time that a sweep takes."""
-    assert codes(workers=(worker(),), running=(run(uuid.uuid4(), seconds),)) == (["jobs-of-dead-workers"] if is_wrong else [])
+    assert codes(workers=(worker(),), running=(run(uuid.uuid4(), seconds),)) == (
+        ["jobs-of-dead-workers"] if is_wrong else []
+    )
 
 
 @pytest.mark.parametrize(("oldest", "is_wrong"), [(None, False), (299.0, False), (301.0, True)])

@@ -31,7 +31,9 @@ def lines():
 
 @contextlib.contextmanager
 def unconfigured():
-    """Take all handlers away from our loggers and the root, as in a project without LOGGING; pytest has some of its own."""
+    """Take all handlers away from our loggers and the root, as in a project without LOGGING; pytest has some of its
+    own.
+    """
     loggers = [logging.getLogger(logs.ROOT), logging.getLogger()]
     before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
     for logger in loggers:
@@ -45,7 +47,9 @@ def unconfigured():
 
 @pytest.mark.parametrize("template", ["got %s", "got %r"])
 def test_a_hostile_value_stays_on_its_line(lines, template):
-    """A value with line breaks, ANSI sequences, C1 controls, bidirectional marks or surrogates makes one printable line."""
+    """A value with line breaks, ANSI sequences, C1 controls, bidirectional marks or surrogates makes one printable
+    line.
+    """
     logs.get_logger("jobs").warning(template, HOSTILE)
     (line,) = lines()
     assert line.isprintable()
@@ -138,7 +142,7 @@ def test_a_traceback_cannot_pass_for_records(lines):
 
 
 def test_names_are_ours_short_or_long():
-    """"worker" and "django_meanwhile.worker" are one logger, and asking for it again adds nothing."""
+    """The names worker and django_meanwhile.worker mean one logger, and asking for it again adds nothing."""
     logger = logs.get_logger("worker")
     assert logger is logs.get_logger("django_meanwhile.worker")
     assert logger.name == "django_meanwhile.worker"

@@ -5,7 +5,7 @@ from django.db import connections
 
 from django_meanwhile.core.identifiers import uuid7
 from django_meanwhile.core.states import JobState
-from django_meanwhile.management.narrowing import in_states
+from django_meanwhile.management.narrowing import claimable, in_states
 from django_meanwhile.models import Job
 
 from .rows import TASK, ago
@@ -19,7 +19,9 @@ INDEXES = {
 
 
 @pytest.mark.parametrize("suspect", [False, True])
-@pytest.mark.parametrize("states", [[state] for state in JobState] + [list(JobState), [JobState.READY, JobState.FAILED]])
+@pytest.mark.parametrize(
+    "states", [[state] for state in JobState] + [list(JobState), [JobState.READY, JobState.FAILED]]
+)
 def test_it_keeps_the_jobs_of_these_states(rows, states, suspect):
     """Exactly these, suspects included."""
     jobs = {state: rows.job(state, suspect=suspect) for state in JobState}
@@ -52,5 +54,6 @@ def test_the_partial_indexes_serve(history):
         assert all(index in plan for index in indexes), plan
         assert "Seq Scan" not in plan
         assert "SCAN meanwhile_job\n" not in f"{plan}\n"
+    assert "meanwhile_claim" in claimable(jobs)[:50].explain()
     plan = in_states(jobs, [JobState.READY]).order_by("-enqueued_at")[:50].explain()
     assert ("Seq Scan" in plan or "SCAN" in plan) == (connections[history].vendor == "sqlite"), plan

@@ -9,7 +9,18 @@ from django_meanwhile.management import wording
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("1.5h", 5400), ("15m", 900), ("2h", 7200), ("1h30m", 5400), ("7d", 604_800), ("2W", 1_209_600), ("0", 0), (" 1h 5s ", 3605)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("1.5h", 5400),
+        ("15m", 900),
+        ("2h", 7200),
+        ("1h30m", 5400),
+        ("7d", 604_800),
+        ("2W", 1_209_600),
+        ("0", 0),
+        (" 1h 5s ", 3605),
+    ],
 )
 def test_durations_are_read(text, seconds):
     """Numbers of seconds and numbers with units, alone or together, mean what they say."""
@@ -19,13 +30,23 @@ def test_durations_are_read(text, seconds):
 @pytest.mark.parametrize("text", ["", "soon", "-5", "5x", "h", "1h30", "nan", "inf", "1e99", "11000d", "s5"])
 def test_what_is_no_duration_is_refused_with_an_example(text):
     """Anything else is refused, and the refusal shows how to write one."""
-    with pytest.raises(argparse.ArgumentTypeError, match="is no duration.*1h30m"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is no duration.*1h30m"):
         wording.parse_duration(text)
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.25, "0.2 s"), (4, "4 s"), (59.6, "1 min"), (61, "1 min 1 s"), (3600, "1 h"), (5400, "1 h 30 min"), (604_800, "7 d"), (90_061, "1 d 1 h")],
+    [
+        (0, "0 s"),
+        (0.25, "0.2 s"),
+        (4, "4 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (5400, "1 h 30 min"),
+        (604_800, "7 d"),
+        (90_061, "1 d 1 h"),
+    ],
 )
 def test_durations_are_written_with_two_units(seconds, text):
     """A duration is written with its two largest units, below ten seconds with a tenth."""

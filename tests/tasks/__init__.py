@@ -1,0 +1,1 @@
+"""The tasks floor, inside pytest's own process: no worker runs here."""

@@ -1,6 +1,9 @@
-"""The life of a job as a worker would write it, by the store's verbs."""
+"""The life of a job as a worker would write it, by the store's verbs; and blocks that are rolled back."""
 
+from contextlib import contextmanager, suppress
 from uuid import uuid4
+
+from django.db import transaction
 
 from django_meanwhile.core.job import WorkerRow
 from django_meanwhile.core.outcome import Charged, Outcome, decide
@@ -43,3 +46,15 @@ class FakeWorker:
         """Claim one job and end it."""
         job = self.claim()
         return self.finish(job, end, **outcome)
+
+
+class Undo(Exception):
+    """Raised to roll a block back."""
+
+
+@contextmanager
+def rolled_back(alias):
+    """Run the block in a transaction, and roll it back."""
+    with suppress(Undo), transaction.atomic(using=alias):
+        yield
+        raise Undo

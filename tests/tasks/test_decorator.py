@@ -83,9 +83,9 @@ def test_a_class_is_refused():
 
 def test_a_name_is_given_once():
     """Two functions cannot have one name, nor one the other's alias."""
-    with pytest.raises(InvalidOption, match="name='sample.report': tests.tasks.sample.tasks.report has that name"):
+    with pytest.raises(InvalidOption, match=r"name='sample.report': tests.tasks.sample.tasks.report has that name"):
         task(name="sample.report")(function)
-    with pytest.raises(InvalidOption, match="aliases='sample.report'"):
+    with pytest.raises(InvalidOption, match=r"aliases='sample.report'"):
         task(aliases=("sample.report",))(function)
-    with pytest.raises(InvalidOption, match="name='sample.old_report'"):
+    with pytest.raises(InvalidOption, match=r"name='sample.old_report'"):
         task(name="sample.old_report")(function)

@@ -26,6 +26,7 @@ class Policy:
     """A backoff as an object."""
 
     def __call__(self, exception, result):
+        """Return the delay."""
         return 1.0
 
 

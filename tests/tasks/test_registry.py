@@ -102,7 +102,8 @@ def test_a_function_can_be_renamed(registry):
 
 
 @pytest.mark.parametrize(
-    "name", ["os.system", "subprocess.run", "tests.elsewhere.f", "builtins.eval", "", ".", "..", "a b", "x" * 300, "é.f"]
+    "name",
+    ["os.system", "subprocess.run", "tests.elsewhere.f", "builtins.eval", "", ".", "..", "a b", "x" * 300, "é.f"],
 )
 def test_data_never_names_code(registry, name):
     """A name that leads outside installed apps imports nothing, and is unknown."""
@@ -202,6 +203,15 @@ def test_tasks_of_djangos_decorator_are_found(registry):
     assert isinstance(task, Task)
     assert task.func is plain.plain.func
     assert (task.max_attempts, task.executor) == (1, "thread")
+
+
+def test_looking_for_tasks_evaluates_nothing(registry, installed):
+    """A lazy object of the module stays lazy: it may stand for a query."""
+    installed(
+        "views",
+        ONE_TASK + "from django.utils.functional import SimpleLazyObject\nlazy = SimpleLazyObject(lambda: 1 / 0)",
+    )
+    assert registry.resolve("freshapp.views.f").name == "f"
 
 
 def test_tasks_in_classes_are_found(registry):

@@ -63,7 +63,7 @@ def test_a_running_job(task, worker):
     assert result.started_at is not None
     assert result.started_at == result.last_attempted_at
     assert result.finished_at is None
-    with pytest.raises(ValueError, match="Task has not finished yet: .* is RUNNING"):
+    with pytest.raises(ValueError, match=r"Task has not finished yet: .* is RUNNING"):
         _ = result.return_value
 
 
@@ -165,7 +165,7 @@ def test_a_job_cancelled_while_it_waited(task):
     result.refresh()
     assert (result.status, result.state, result.attempts) == (TaskResultStatus.FAILED, JobState.CANCELLED, 0)
     assert [e.exception_class for e in result.errors] == [Cancelled]
-    with pytest.raises(ValueError, match="is CANCELLED: django_meanwhile.core.errors.Cancelled"):
+    with pytest.raises(ValueError, match=r"is CANCELLED: django_meanwhile.core.errors.Cancelled"):
         _ = result.return_value
 
 

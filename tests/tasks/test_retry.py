@@ -157,7 +157,7 @@ def test_without_a_policy_the_delay_doubles():
 
 
 def test_exponential_backoff():
-    """first · factor^(n − 1), at most maximum, less a random share of up to jitter."""
+    """The delay is first · factor^(n-1), at most maximum, less a random share of up to jitter."""
     exact = ExponentialBackoff(first=1, factor=3, maximum=20, jitter=0)
     assert [exact.delay(n) for n in (1, 2, 3, 4, 5000)] == [1, 3, 9, 20, 20]
     assert exact(ValueError(), SimpleNamespace(attempts=2)) == 3
@@ -166,17 +166,18 @@ def test_exponential_backoff():
 
 
 @given(
-    st.floats(0, 1000),
-    st.floats(1, 1000),
-    st.floats(1000, MAX_DELAY),
-    st.floats(0, 1),
-    st.integers(0, 1_000_000),
-    st.floats(0, 1),
+    first=st.floats(0, 1000),
+    factor=st.floats(1, 1000),
+    maximum=st.floats(1000, MAX_DELAY),
+    jitter=st.floats(0, 1),
+    attempts=st.integers(0, 1_000_000),
+    chance=st.floats(0, 1),
 )
-def test_exponential_backoff_is_always_a_delay(first, factor, maximum, jitter, attempts, chance):
+def test_exponential_backoff_is_always_a_delay(**drawn):
     """For every valid policy and every attempt, the delay is from zero to maximum."""
-    policy = ExponentialBackoff(first=first, factor=factor, maximum=maximum, jitter=jitter, random=lambda: chance)
-    assert 0 <= policy.delay(attempts) <= maximum
+    attempts, chance = drawn.pop("attempts"), drawn.pop("chance")
+    policy = ExponentialBackoff(**drawn, random=lambda: chance)
+    assert 0 <= policy.delay(attempts) <= policy.maximum
 
 
 @pytest.mark.parametrize(

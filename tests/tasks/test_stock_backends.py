@@ -5,7 +5,9 @@ import datetime as dt
 import django
 import pytest
 
+from django_meanwhile import TaskContext
 from django_meanwhile.compat import InvalidTask, TaskResultStatus, task_backends
+from django_meanwhile.tasks.inert import InertContext
 
 from .sample.tasks import add, asks_again, fails, fetch, report, with_context
 
@@ -42,6 +44,16 @@ def test_immediate_with_a_context():
     """A body finds the methods of our context, which do nothing there."""
     result = with_context.using(metadata={"a": 1}).enqueue(5)
     assert result.return_value == [1, result.id, {"a": 1}]
+
+
+def test_the_inert_context_has_every_method():
+    """What a body may call on the context of a worker, it may call where no worker runs."""
+
+    def public(cls):
+        names = {*dir(cls), *cls.__dataclass_fields__} - {"handle"}  # which leads to the worker
+        return {name for name in names if not name.startswith("_")}
+
+    assert public(TaskContext) == public(InertContext)
 
 
 @pytest.mark.usefixtures("immediate")

@@ -49,5 +49,7 @@ def test_names_need_no_models():
 
 def test_errors_need_no_django():
     """Catching our errors does not import Django."""
-    code = "import sys; from django_meanwhile import Retry, JobState, ExponentialBackoff; print('django' in sys.modules)"
+    code = (
+        "import sys; from django_meanwhile import Retry, JobState, ExponentialBackoff; print('django' in sys.modules)"
+    )
     assert python(code) == "False"

@@ -60,6 +60,8 @@ def test_a_default_name_stays_a_default_through_copies():
     """A copy of a task without a name has none either."""
     assert add.using(priority=3).registered_name == add.registered_name
     assert replace(add, priority=3).registered_name == add.registered_name
+    assert replace(add, func=function).name == "function"
+    assert replace(add, func=coroutine_function, executor=None).executor is Executor.ASYNCIO
 
 
 def test_executors_follow_the_function():
@@ -234,7 +236,7 @@ def test_run_after_takes_a_timedelta():
 @pytest.mark.parametrize("wrong", [5, "soon", dt.timedelta.max, dt.date(2030, 1, 1)])
 def test_run_after_takes_nothing_else(wrong):
     """Numbers, texts, dates and times beyond the calendar are refused."""
-    with pytest.raises(InvalidOption, match="run_after=.*must be a datetime, or a timedelta from now"):
+    with pytest.raises(InvalidOption, match=r"run_after=.*must be a datetime, or a timedelta from now"):
         add.using(run_after=wrong)
 
 

@@ -12,13 +12,10 @@ from django_meanwhile.core.errors import TransactionMismatch
 from django_meanwhile.models import Job
 from django_meanwhile.tasks.transactions import is_inside
 
+from .lifecycle import Undo, rolled_back
 from .sample.tasks import add
 
 ENQUEUES = 1000
-
-
-class Undo(Exception):
-    """Raised to roll a block back."""
 
 
 class Story:
@@ -172,9 +169,8 @@ def test_every_way_out_works():
 @both
 def test_outside_transaction_commits_at_once():
     """A job that goes its own way stays when the other database's block is rolled back."""
-    with pytest.raises(Undo), transaction.atomic(using="other"):
+    with rolled_back("other"):
         add.using(outside_transaction=True).enqueue(1)
-        raise Undo
     assert Job.objects.count() == 1
 
 

@@ -31,10 +31,15 @@ class Clock:
 def slept(timeout, looks=1000):
     """Return the pauses that a patient caller makes until the error."""
     clock, made = Clock(), []
-    with pytest.raises(ResultTimeout, match=r"the job did not end within .* s; it may still do so"):
-        for pause in itertools.islice(pauses(timeout, clock, "the job"), looks):
+    generator = pauses(timeout, clock, "the job")
+
+    def patiently():
+        for pause in itertools.islice(generator, looks):
             made.append(pause)
             clock.now += pause
+
+    with pytest.raises(ResultTimeout, match=r"the job did not end within .* s; it may still do so"):
+        patiently()
     return made
 
 
@@ -102,7 +107,9 @@ def test_the_end_of_a_failure_is_an_end(database):
 def test_time_runs_out(database):
     """A job that does not end in time is a ``ResultTimeout``, which is a ``TimeoutError``, and names the job."""
     result = add.using(backend=database).enqueue(1)
-    with pytest.raises(TimeoutError, match=rf"job {result.id} of tests.tasks.sample.tasks.add did not end within 0.1 s"):
+    with pytest.raises(
+        TimeoutError, match=rf"job {result.id} of tests.tasks.sample.tasks.add did not end within 0.1 s"
+    ):
         result.wait(timeout=0.1)
     with pytest.raises(ResultTimeout):
         async_to_sync(result.aresult)(timeout=0)

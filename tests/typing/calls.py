@@ -1,6 +1,6 @@
 """What type checkers must say about a user's code. Read by ``test_typing``, never run.
 
-A line that must be refused carries ``# error: CODE`` in place of an ignore.
+A line that must be refused ends in a comment with the codes of its errors.
 """
 
 from datetime import date, timedelta

@@ -3,6 +3,8 @@
 A queue or a task that no code mentions any more is found by the search.
 """
 
+# ruff: noqa: ARG002 - the signatures are Django's
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -14,9 +16,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from ..core.states import JobState
+from ..logs import get_logger
 from ..management.backends import our_backends
 from ..management.narrowing import in_states
-from ..logs import get_logger
 from ..tasks.registry import autodiscover, known_names
 from .listing import databases, newest
 
@@ -24,8 +26,13 @@ logger = get_logger("admin")
 
 MOST_TASKS = 50
 
-WIDE = (None, JobState.SUCCESSFUL.name.lower())
-"""What the filter by state may hold while the jobs that fit are still too many to be read through."""
+NARROW = {state.name.lower() for state in JobState if state is not JobState.SUCCESSFUL}
+"""States whose jobs are few enough to be read through."""
+
+
+def bounded(request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    """Keep the newest jobs only, unless the chosen state narrows them down along its own index."""
+    return queryset if request.GET.get("state") in NARROW else newest(queryset)
 
 
 class DatabaseFilter(admin.SimpleListFilter):
@@ -76,8 +83,7 @@ class _NameFilter(admin.SimpleListFilter):
         """Filter."""
         if self.value() is None:
             return queryset
-        narrowed = queryset.filter(Q(**{self.column: self.value()}))
-        return newest(narrowed) if request.GET.get("state") in WIDE else narrowed
+        return bounded(request, queryset.filter(Q(**{self.column: self.value()})))
 
 
 class QueueFilter(_NameFilter):

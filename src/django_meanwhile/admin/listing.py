@@ -1,11 +1,15 @@
 """Lists that stay fast with ten million rows, and never a form that saves. The base of both admins.
 
-A list reads one page by an index and counts to ``COUNTED`` at most. What has no index (a queue's or a task's jobs of all states) is
-looked for among the newest ``WINDOW`` jobs only: ids are time-ordered, so those are a range of the primary key.
+A list reads one page by an index and counts to ``COUNTED`` at most. What has no index (a queue's or a task's jobs
+of all states) is looked for among the newest ``WINDOW`` jobs only: ids are time-ordered, so those are a range of
+the primary key.
 """
+
+# ruff: noqa: ARG002 - the signatures are Django's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,7 +28,7 @@ WINDOW = 100_000
 M = TypeVar("M", bound=models.Model)
 
 
-class BoundedPaginator(Paginator):
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # not generic at run time
     """Counts no further than ``COUNTED`` rows; filters reach what lies behind the last page."""
 
     @cached_property
@@ -49,7 +53,29 @@ def databases() -> dict[str, str]:
     return found
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+def database_of(row: models.Model) -> str | None:
+    """Return the alias of the database that a row was read from."""
+    return row._state.db  # noqa: SLF001 - documented
+
+
+def fields_of(fieldsets: Any) -> tuple[str, ...]:
+    """Return the names of all fields of a page."""
+    return tuple(name for _, options in fieldsets for name in options["fields"])
+
+
+def column(name: str, label: Any, show: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """Make the display of one column of a row, in a list or on a page: ``show`` turns the value into safe text or
+    HTML.
+    """
+
+    @admin.display(description=label)
+    def display(_admin: Any, row: Any) -> Any:
+        return show(getattr(row, name))
+
+    return display
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
     """Nothing can be added, changed or deleted by hand: a row written around the store would break its fence.
 
     The permission "change" allows the actions, "view" to look.
@@ -84,7 +110,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):
         chosen = request.GET.get("database")
         known = databases()
         alias = chosen if chosen in known else next(iter(known), router.db_for_read(self.model))
-        return self.model._default_manager.using(alias)  # noqa: SLF001
+        rows: QuerySet[Any] = self.model._default_manager.using(alias)  # noqa: SLF001 - documented
+        return rows
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Find the row in whichever of our databases has it."""

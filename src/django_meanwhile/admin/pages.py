@@ -1,4 +1,6 @@
-"""Values as HTML, for the pages of jobs and workers. Everything that comes from a row is escaped here, or by ``format_html``."""
+"""Values as HTML, for the pages of jobs and workers. Everything that comes from a row is escaped here, or by
+``format_html``.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +52,13 @@ def moment(value: dt.datetime | None) -> SafeString | str:
         return NOTHING
     ago = seconds_since(value)
     relative = _("%s ago") % duration(ago) if ago >= 0 else _("in %s") % duration(-ago)
-    local = timezone.template_localtime(value)
-    return format_html('<time datetime="{}Z">{}</time> <span class="meanwhile-aside">({})</span>', naive_utc(value).isoformat(), f"{local:%Y-%m-%d %H:%M:%S}", relative)
+    local = timezone.localtime(value) if timezone.is_aware(value) else value
+    return format_html(
+        '<time datetime="{}Z">{}</time> <span class="meanwhile-aside">({})</span>',
+        naive_utc(value).isoformat(),
+        f"{local:%Y-%m-%d %H:%M:%S}",
+        relative,
+    )
 
 
 def seconds_since(value: dt.datetime, until: dt.datetime | None = None) -> float:
@@ -89,8 +96,17 @@ def progress(text: str | None, *, whole: bool = False) -> SafeString | str:
         return block(text)
     if not whole and len(message) > _MESSAGE_IN_LIST:
         message = f"{message[:_MESSAGE_IN_LIST]}…"
-    bar = format_html('<progress value="{}" max="{}"></progress> ', max(0.0, float(number)), float(total)) if total and total > 0 else ""
+    bar = (
+        format_html('<progress value="{}" max="{}"></progress> ', max(0.0, float(number)), float(total))
+        if total and total > 0
+        else ""
+    )
     return format_html("{}{} {}", bar, words, message)
+
+
+def whole_progress(text: str | None) -> SafeString | str:
+    """Show the progress with the whole of its message."""
+    return progress(text, whole=True)
 
 
 def attempts(rows: Iterable[Attempt]) -> SafeString | str:
@@ -98,8 +114,8 @@ def attempts(rows: Iterable[Attempt]) -> SafeString | str:
     parts = [
         (
             row.epoch,
-            row.kind,
-            row.exception,
+            escape(row.kind),
+            escape(row.exception),
             moment(row.started_at),
             duration(max(0.0, seconds_since(row.started_at, row.ended_at))),
             link_to_worker(row.worker_id, str(row.worker_id)),

@@ -76,7 +76,7 @@ class Retry(MeanwhileError):
         self.after = seconds
 
 
-class JobStopped(MeanwhileError):  # noqa: N818 - reads as what happened, as asyncio.CancelledError does
+class JobStopped(MeanwhileError):
     """The body should end now. Base of the reasons."""
 
 

@@ -56,6 +56,7 @@ class Executor(ABC):
         self._inbox: deque[tuple[ClaimedJob, float]] = deque()  # with the time of arrival
         self._running: dict[Run, RunHandle] = {}
         self._written_off: dict[Run, RunHandle] = {}
+        self._here: set[Run] = set()  # submitted, and neither withdrawn nor handed over
         self._preparing = 0
         self._ending = 0  # over, but the ledger has not taken note yet: not idle
         self._stopping = False
@@ -86,6 +87,7 @@ class Executor(ABC):
     def submit(self, job: ClaimedJob) -> None:
         """Take a claimed job. It is begun as soon as a slot is free."""
         with self._lock:
+            self._here.add(job.run)
             self._inbox.append((job, self.ledger.clock.monotonic()))
             self._arrived.notify()
         self._on_submit()
@@ -97,7 +99,13 @@ class Executor(ABC):
             latest = self.ledger.clock.monotonic() - waited
             while self._inbox and self._inbox[0][1] <= latest:
                 jobs.append(self._inbox.popleft()[0])
+            self._here.difference_update(job.run for job in jobs)
         return jobs
+
+    def runs(self) -> set[Run]:
+        """Return every run that was submitted, and neither withdrawn nor handed to the ledger."""
+        with self._lock:
+            return set(self._here)
 
     # --- the sentinel's side ------------------------------------------------------------
 
@@ -124,6 +132,9 @@ class Executor(ABC):
         self._replace_slot()
         return True
 
+    def insist(self, handle: RunHandle) -> None:  # noqa: B027 - most interruptions cannot be missed
+        """Break again into a body that was told to stop, if it may have missed the first time."""
+
     # --- life ---------------------------------------------------------------------------
 
     @abstractmethod
@@ -138,7 +149,7 @@ class Executor(ABC):
 
     # --- for the slots ------------------------------------------------------------------
 
-    def _on_submit(self) -> None:
+    def _on_submit(self) -> None:  # noqa: B027 - most have nobody to wake
         """Wake a slot that does not wait on ``_arrived``."""
 
     @abstractmethod
@@ -156,7 +167,7 @@ class Executor(ABC):
             self._preparing += 1
             return self._inbox.popleft()[0]
 
-    def _leave(self) -> None:
+    def _leave(self) -> None:  # noqa: B027 - most do not count
         """Note that the calling slot ends. Called under ``_lock``."""
 
     def _begin(self, job: ClaimedJob) -> Call | None:
@@ -194,6 +205,7 @@ class Executor(ABC):
         self.ledger.ended(job, outcome, bound)
         with self._lock:
             self._ending -= 1
+            self._here.discard(job.run)
 
 
 def tidy() -> None:

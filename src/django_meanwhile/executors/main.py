@@ -24,7 +24,9 @@ from ..run.pipeline import Call, Gate, call
 from .base import Executor, tidy
 
 if TYPE_CHECKING:
+    from ..core.errors import JobStopped
     from ..core.outcome import Outcome
+    from ..run.handle import RunHandle
     from .base import Ledger
 
 
@@ -34,26 +36,40 @@ class MainThreadExecutor(Executor):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(Kind.PROCESS, 1, ledger)
         self._gate = Gate()
+        #: The stop that was last raised into a body; touched by the main thread.
+        self._raised: tuple[RunHandle, type[JobStopped] | None] | None = None
+        self._break_in: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """See ``Executor.start``. The slot is the thread that calls ``serve``."""
         self._stopping = False
 
     def on_signal(self, _signum: int, _frame: FrameType | None) -> None:
-        """Break into the body, if one runs and was told to stop. The SIGTERM handler."""
+        """Break into the body, if one runs and was told to stop; once for each reason. The SIGTERM handler."""
         handle = self._gate.handle
-        if handle is not None:
+        if handle is not None and self._raised != (handle, handle.stop_reason):
+            self._raised = handle, handle.stop_reason
             handle.raise_if_stopped()
+
+    def insist(self, handle: RunHandle) -> None:
+        """See ``Executor``.
+
+        A signal that comes just before a blocking call begins does not end that call,
+        and its handler would wait for it.
+        """
+        if self._raised != (handle, handle.stop_reason):
+            self._break_in()
 
     def serve(self) -> None:
         """Run jobs until stopped."""
+        self._break_in = _breaker()
         try:
             while (job := self._take()) is not None:
                 bound = self._begin(job)
                 if bound is None:
                     continue
                 started = self.ledger.clock.monotonic()
-                bound.handle.interrupt_with(_breaker())
+                bound.handle.interrupt_with(self._break_in)
                 outcome = contextvars.Context().run(self._call, bound)
                 tidy()
                 self._end(bound, outcome, self.ledger.clock.monotonic() - started)

@@ -5,17 +5,18 @@ Called by every subcommand and by ``checks``; asks a database only where the nam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import DatabaseError, connections, router
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DatabaseError, connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from ..compat import DEFAULT_TASK_BACKEND_ALIAS, task_backends
+from ..conf import Settings, get_settings
 from ..logs import escape
 from ..models import Attempt, Job, Worker
 from ..store import Store, get_store
@@ -24,6 +25,11 @@ from .wording import did_you_mean, one_of
 
 BACKEND_PATH = "django_meanwhile.backends.DatabaseBackend"
 TASKS_LINE = f'TASKS = {{"default": {{"BACKEND": "{BACKEND_PATH}"}}}}'
+
+_APP = "meanwhile"
+
+TAG = "meanwhile"
+"""The tag of our system checks."""
 
 UNREACHABLE = 2
 """Exit status where the database cannot be asked, for want of a server, of tables or of an alias."""
@@ -61,14 +67,36 @@ def choose_backend(alias: str | None) -> Served:
             return (default or ours)[0]
         if ours:
             names = one_of(served.backend for served in ours)
-            raise CommandError(f"TASKS has {len(ours)} backends of django_meanwhile, none of them called default: {names}. Name one with --backend.")
+            raise CommandError(
+                f"TASKS has {len(ours)} backends of django_meanwhile, none of them called default: {names}. "
+                "Name one with --backend."
+            )
         raise CommandError(f"TASKS has no backend of django_meanwhile. Write in your settings:\n  {TASKS_LINE}")
     if alias not in set(task_backends):
-        raise CommandError(f'--backend {escape(alias)}: TASKS has no backend of that name. {did_you_mean(escape(alias), task_backends)}')
+        raise CommandError(
+            f"--backend {escape(alias)}: TASKS has no backend of that name. "
+            f"{did_you_mean(escape(alias), task_backends)}"
+        )
     try:
         return _served(alias)
     except ImproperlyConfigured as error:
         raise CommandError(f'--backend {alias}: TASKS["{alias}"] cannot be used: {error}') from error
+
+
+def problems(backends: Iterable[Served], *, deploy: bool = False) -> list[checks.CheckMessage]:
+    """Run our system checks and those of these backends, which Django runs among the checks of all apps."""
+    found = checks.run_checks(tags=[TAG], include_deployment_checks=deploy)
+    for served in backends:
+        found += task_backends[served.backend].check()
+    return [message for message in found if not message.is_silenced()]
+
+
+def settings_in_force() -> Settings:
+    """Return the settings; ``CommandError`` with every problem and its mend if they are wrong."""
+    try:
+        return get_settings()
+    except ImproperlyConfigured as error:
+        raise CommandError(f"The settings are wrong:\n{error}") from error
 
 
 def by_database(alias: str | None) -> dict[str, list[Served]]:
@@ -87,7 +115,8 @@ def store_on(database: str) -> Store:
         return get_store(database)
     except ConnectionDoesNotExist:
         raise CommandError(
-            f"DATABASES has no {database!r}, which a backend in TASKS names as its DATABASE. {did_you_mean(database, connections)}",
+            f"DATABASES has no {database!r}, which a backend in TASKS names as its DATABASE. "
+            f"{did_you_mean(database, connections)}",
             returncode=UNREACHABLE,
         ) from None
     except ImproperlyConfigured as error:
@@ -104,7 +133,8 @@ def reachable(database: str) -> Iterator[None]:
         if _has_tables(database) is False:
             raise CommandError(no_tables(database), returncode=UNREACHABLE) from error
         raise CommandError(
-            f"Database {database!r} did not answer: {reason}\nLook at DATABASES[{database!r}] in your settings, and whether the server runs.",
+            f"Database {database!r} did not answer: {reason}\nLook at DATABASES[{database!r}] in your settings, "
+            f"and whether the server runs.",
             returncode=UNREACHABLE,
         ) from error
 
@@ -121,11 +151,13 @@ def migrate_line(database: str) -> str:
 
 def missing_migrations(database: str) -> list[str]:
     """Ask ``database`` which migrations of ours it lacks. Without migrations (tests), only the tables count."""
+    from django.db.migrations.executor import MigrationExecutor  # noqa: PLC0415 - slow, and seldom needed
+
     executor = MigrationExecutor(connections[database])
-    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == Job._meta.app_label]
+    targets = [node for node in executor.loader.graph.leaf_nodes() if node[0] == _APP]
     if not targets:
         return [] if _has_tables(database) else ["the tables"]
-    return [migration.name for migration, _backwards in executor.migration_plan(targets) if migration.app_label == Job._meta.app_label]
+    return [migration.name for migration, _backwards in executor.migration_plan(targets) if migration.app_label == _APP]
 
 
 def _served(alias: str) -> Served:
@@ -134,11 +166,13 @@ def _served(alias: str) -> Served:
         cls = f"{type(backend).__module__}.{type(backend).__qualname__}"
         ours = one_of(name for name in task_backends if isinstance(task_backends[name], DatabaseBackend))
         raise CommandError(
-            f'--backend {alias}: TASKS["{alias}"] is a {cls}, which has no jobs in a database. Backends of django_meanwhile: {ours}. '
+            f'--backend {alias}: TASKS["{alias}"] is a {cls}, which has no jobs in a database. '
+            f"Backends of django_meanwhile: {ours}. "
             f'To make this one: "BACKEND": "{BACKEND_PATH}".'
         )
-    database = backend.options.get("DATABASE") or router.db_for_write(Job)
-    return Served(backend=alias, database=database, queues=tuple(sorted(backend.queues)))
+    if not isinstance(backend.options, Mapping):
+        raise CommandError(f'TASKS["{alias}"]["OPTIONS"] is {backend.options!r}: it must be a dictionary.')
+    return Served(backend=alias, database=backend.database, queues=tuple(sorted(map(str, backend.queues))))
 
 
 def _has_tables(database: str) -> bool | None:
@@ -147,4 +181,4 @@ def _has_tables(database: str) -> bool | None:
         tables = set(connections[database].introspection.table_names())
     except DatabaseError:
         return None
-    return {model._meta.db_table for model in (Job, Worker, Attempt)} <= tables
+    return {model._meta.db_table for model in (Job, Worker, Attempt)} <= tables  # noqa: SLF001 - documented

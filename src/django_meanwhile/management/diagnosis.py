@@ -28,7 +28,9 @@ class Finding:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def diagnose(snapshot: Snapshot, *, unknown_tasks: Mapping[str, str], max_age: float, overdue_after: float) -> list[Finding]:
+def diagnose(
+    snapshot: Snapshot, *, unknown_tasks: Mapping[str, str], max_age: float, overdue_after: float
+) -> list[Finding]:
     """Return everything that is wrong. ``unknown_tasks``: name → why, of the waiting jobs' tasks."""
     return [
         *unserved_queues(snapshot.depths, snapshot.workers, snapshot.overdue),
@@ -49,12 +51,14 @@ def unserved_queues(
         due = depth.ready + late
         if not due or any(worker.serves(depth.queue, depth.executor) for worker in workers):
             continue
-        waiting = "" if depth.oldest_ready_seconds is None else f", the oldest for {duration(depth.oldest_ready_seconds)}"
+        waiting = (
+            "" if depth.oldest_ready_seconds is None else f", the oldest for {duration(depth.oldest_ready_seconds)}"
+        )
         yield Finding(
             code="queue-without-worker",
             message=(
-                f"Nobody works queue {quoted(depth.queue)}, executor {depth.executor.value}: {jobs(due, LIMIT)} due{waiting}, "
-                "and no living worker takes them."
+                f"Nobody works queue {quoted(depth.queue)}, executor {depth.executor.value}: "
+                f"{jobs(due, LIMIT)} due{waiting}, and no living worker takes them."
             ),
             advice=f"Run: manage.py meanwhile worker --queues {escape(depth.queue)} {_FLAGS[depth.executor]}",
             details={"queue": depth.queue, "executor": depth.executor.value, "due": due},
@@ -62,7 +66,10 @@ def unserved_queues(
     if overdue and any(worker.living for worker in workers):
         yield Finding(
             code="scheduled-overdue",
-            message=f"{jobs(sum(overdue.values()), LIMIT)} scheduled for a time that is past, and no worker has made them ready.",
+            message=(
+                f"{jobs(sum(overdue.values()), LIMIT)} scheduled for a time that is past, "
+                "and no worker has made them ready."
+            ),
             advice="A living worker does that every second: look into the workers' logs for errors of the database.",
             details={"jobs": sum(overdue.values())},
         )
@@ -88,7 +95,10 @@ def _gone_workers(snapshot: Snapshot, overdue_after: float) -> Iterator[Finding]
     living = any(worker.living for worker in snapshot.workers)
     yield Finding(
         code="jobs-of-dead-workers",
-        message=f"{jobs(len(gone), LIMIT)} RUNNING on workers that are gone, for longer than a sweep takes; the first is {gone[0].id}.",
+        message=(
+            f"{jobs(len(gone), LIMIT)} RUNNING on workers that are gone, for longer than a sweep takes; "
+            f"the first is {gone[0].id}."
+        ),
         advice=(
             "Look into the logs of the living workers: one of them should have taken these jobs back."
             if living
@@ -104,8 +114,8 @@ def _suspects(depths: Iterable[Depth]) -> Iterator[Finding]:
             yield Finding(
                 code="suspects-waiting",
                 message=(
-                    f"{jobs(depth.suspects, LIMIT)} of queue {quoted(depth.queue)} under suspicion: in company when workers died, "
-                    "to be run alone."
+                    f"{jobs(depth.suspects, LIMIT)} of queue {quoted(depth.queue)} under suspicion: "
+                    "in company when workers died, to be run alone."
                 ),
                 advice="A worker of this queue runs each in a process of its own; what kills that too is quarantined.",
                 details={"queue": depth.queue, "executor": depth.executor.value, "suspects": depth.suspects},
@@ -119,8 +129,8 @@ def _old_ready(depths: Iterable[Depth], max_age: float) -> Iterator[Finding]:
             yield Finding(
                 code="ready-too-old",
                 message=(
-                    f"Queue {quoted(depth.queue)}, executor {depth.executor.value} is behind: its oldest ready job has waited "
-                    f"{duration(age)}, more than {duration(max_age)}."
+                    f"Queue {quoted(depth.queue)}, executor {depth.executor.value} is behind: "
+                    f"its oldest ready job has waited {duration(age)}, more than {duration(max_age)}."
                 ),
                 advice="Start more workers or give them more slots, or allow more with --max-age.",
                 details={"queue": depth.queue, "executor": depth.executor.value, "oldest_ready_seconds": round(age, 3)},
@@ -131,8 +141,14 @@ def _quarantined(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.quarantined:
         yield Finding(
             code="quarantined",
-            message=f"{jobs(snapshot.quarantined, LIMIT)} quarantined in the last day: they killed the processes that ran them.",
-            advice="Look at them in the admin or with: manage.py meanwhile show JOB. Once mended: retry --state quarantined --since 1d",
+            message=(
+                f"{jobs(snapshot.quarantined, LIMIT)} quarantined in the last day: "
+                "the processes that ran such a job died."
+            ),
+            advice=(
+                "Look at them in the admin, or with: manage.py meanwhile show JOB. "
+                "Once mended: manage.py meanwhile retry --state quarantined --since 1d"
+            ),
             details={"jobs": snapshot.quarantined},
         )
 

@@ -1,7 +1,8 @@
 """Jobs by state, in words that the partial indexes understand. Used wherever a surface asks for jobs of some states.
 
-An index serves a query only if the query implies the index's condition. PostgreSQL proves that from constants; SQLite wants the
-condition word for word. So states are literals, and each state brings the whole condition of its index along (``models``).
+An index serves a query only if the query implies the index's condition. PostgreSQL proves that from constants;
+SQLite wants the condition word for word. So states are literals, and each state brings the whole condition of its
+index along (``models``).
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ def in_states(jobs: QuerySet[Job], states: Iterable[JobState]) -> QuerySet[Job]:
     wanted = set(states)
     arms = [arm for state in sorted(wanted - TERMINAL) for arm in _live(state)]
     if ended := wanted & TERMINAL:
-        arms.append(Q(state__in=_literals(TERMINAL)) & Q(state__in=_literals(ended)))
+        one = Q(state=_literals(ended)) if len(ended) == 1 else Q(state__in=_literals(ended))
+        arms.append(one & Q(state__in=_literals(TERMINAL)))
     return jobs.filter(reduce(or_, arms))
+
+
+def claimable(jobs: QuerySet[Job]) -> QuerySet[Job]:
+    """Keep the READY jobs that are no suspects: the index of claims."""
+    return jobs.filter(state=_literals([JobState.READY]), suspect=False)
 
 
 def _live(state: JobState) -> list[Q]:

@@ -1,6 +1,7 @@
 """Which jobs a command line means: by id, by the beginning of an id, or by state, queue, task and age.
 
-Used by ``show``, ``retry`` and ``cancel``. Reads only. Ids are time-ordered, so the beginning of one is a range of the primary key.
+Used by ``show``, ``retry`` and ``cancel``. Reads only. Ids are time-ordered, so the beginning of one is a range of
+the primary key.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def id_range(text: str) -> tuple[UUID, UUID] | None:
 
 
 def find_job(text: str, backend: str | None) -> tuple[Store, Job]:
-    """Return the one job whose id begins with ``text``, and its store; ``CommandError`` if there is none, or several."""
+    """Return the one job whose id begins with ``text``, and its store; ``CommandError`` if there is none, or
+    several.
+    """
     found = id_range(text)
     if found is None:
         raise CommandError(
@@ -69,43 +72,63 @@ def find_job(text: str, backend: str | None) -> tuple[Store, Job]:
     if not matches:
         where = ", ".join(repr(database) for database in databases)
         raise CommandError(
-            f"No job {escape(text)} in database {where}. Finished jobs are deleted after a while (setting MEANWHILE['RETENTION'])."
+            f"No job {escape(text)} in database {where}. Finished jobs are deleted after a while (setting "
+            "MEANWHILE['RETENTION'])."
         )
     if len(matches) > 1:
         lines = [f"  {job.pk}  {JobState(job.state).name}  {escape(job.task)}" for _, job in matches[:SHOWN]]
         more = ["  ..."] if len(matches) > SHOWN else []
-        raise CommandError("\n".join([f"{escape(text)} is the beginning of several jobs; give more digits:", *lines, *more]))
+        raise CommandError(
+            "\n".join([f"{escape(text)} is the beginning of several jobs; give more digits:", *lines, *more])
+        )
     return matches[0]
 
 
 def add_filter_arguments(parser: CommandParser, *, states: Collection[JobState], default: str, age: str) -> None:
     """Add JOB and the filters; ``default`` says in the help which states are meant without --state."""
-    parser.add_argument("jobs", nargs="*", metavar="JOB", help=f"id of a job, or its first {SHORTEST_PREFIX} digits or more")
+    parser.add_argument(
+        "jobs", nargs="*", metavar="JOB", help=f"id of a job, or its first {SHORTEST_PREFIX} digits or more"
+    )
     group = parser.add_argument_group("instead of JOB: all jobs that fit")
     names = [state.name.lower() for state in sorted(states)]
     group.add_argument("--state", choices=names, metavar="STATE", help=f"{', '.join(names)} (without it: {default})")
     group.add_argument("--queue", metavar="NAME", help="jobs of this queue")
-    group.add_argument("--task", metavar="NAME", help="jobs of this task, by its full name, as in reports.tasks.send_welcome")
-    group.add_argument("--since", type=parse_duration, metavar="AGE", help=f"jobs {age} within the last AGE, as in 90s, 15m, 2h, 7d")
+    group.add_argument(
+        "--task", metavar="NAME", help="jobs of this task, by its full name, as in reports.tasks.send_welcome"
+    )
+    group.add_argument(
+        "--since", type=parse_duration, metavar="AGE", help=f"jobs {age} within the last AGE, as in 90s, 15m, 2h, 7d"
+    )
     group.add_argument("--limit", type=int, metavar="N", help="at most N jobs, the oldest first")
     group.add_argument("--backend", metavar="ALIAS", help="jobs in the database of this backend of TASKS only")
     group.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def filter_of(options: Mapping[str, Any], *, default: Iterable[JobState], age: str) -> Filter | None:
-    """Return the filter that the options make, or None where jobs are named; ``CommandError`` for both and for neither."""
+    """Return the filter that the options make, or None where jobs are named; ``CommandError`` for both and for
+    neither.
+    """
     given = [f"--{name}" for name in ("state", "queue", "task", "since", "limit") if options[name] is not None]
     if options["jobs"] and given:
-        raise CommandError(f"Give either jobs or a filter: {escape(options['jobs'][0])} and {given[0]} contradict each other.")
+        raise CommandError(
+            f"Give either jobs or a filter: {escape(options['jobs'][0])} and {given[0]} contradict each other."
+        )
     if options["jobs"]:
         return None
     if not given:
-        raise CommandError("Which jobs? Give their ids, or a filter such as --state, --queue, --task or --since; see --help.")
+        raise CommandError(
+            "Which jobs? Give their ids, or a filter such as --state, --queue, --task or --since; see --help."
+        )
     if options["limit"] is not None and options["limit"] < 1:
         raise CommandError(f"--limit {options['limit']}: must be 1 or more.")
     states = (JobState[options["state"].upper()],) if options["state"] else tuple(default)
     return Filter(
-        states=states, age=age, queue=options["queue"], task=options["task"], since=options["since"], limit=options["limit"]
+        states=states,
+        age=age,
+        queue=options["queue"],
+        task=options["task"],
+        since=options["since"],
+        limit=options["limit"],
     )
 
 
@@ -132,9 +155,9 @@ def count(store: Store, chosen: Filter, until: dt.datetime, limit: int) -> int:
 def batches(store: Store, chosen: Filter, until: dt.datetime) -> Iterator[list[UUID]]:
     """Yield the ids of the filter's jobs in batches, the oldest first.
 
-    Whoever takes them changes them, so that they fit no longer; what became a fit after ``until`` is left out. In rounds,
-    because the ids of millions of jobs would fill the memory; by age, because ordering by the primary key would make a
-    database walk through all of history to find the live jobs at its end.
+    Whoever takes them changes them, so that they fit no longer; what became a fit after ``until`` is left out. In
+    rounds, because the ids of millions of jobs would fill the memory; by age, because ordering by the primary key
+    would make a database walk through all of history to find the live jobs at its end.
     """
     left = chosen.limit
     earlier: set[UUID] = set()

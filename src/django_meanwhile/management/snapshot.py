@@ -1,7 +1,7 @@
 """What the queues of one database look like at one moment. Reads only; ``diagnosis`` judges it.
 
-Used by ``status``, and by ``check --deploy``. Every query is bounded: by ``LIMIT``, and by a partial index of live jobs, so
-that ten million finished jobs cost nothing. Counts that reach the limit mean "or more".
+Used by ``status``, and by ``check --deploy``. Every query is bounded: by ``LIMIT``, and by a partial index of live
+jobs, so that ten million finished jobs cost nothing. Counts that reach the limit mean "or more".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..fields import naive_utc
 from ..models import Job, Worker
 from ..store import Store
 from .backends import Served
-from .narrowing import in_states
+from .narrowing import claimable, in_states
 
 LIMIT = 1000
 DAY = 86_400.0
@@ -65,7 +65,12 @@ class WorkerView:
 
     def serves(self, queue: str, executor: str) -> bool:
         """Whether it takes jobs of this queue and executor."""
-        return self.living and self.kind != SOLO and executor in self.executors and (not self.queues or queue in self.queues)
+        return (
+            self.living
+            and self.kind != SOLO
+            and executor in self.executors
+            and (not self.queues or queue in self.queues)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,11 @@ def _confirmed(database: str, running: Iterable[RunningJob], workers: Iterable[W
     """Look again at jobs of workers that do not live: they may have ended between the two reads."""
     living = {worker.id for worker in workers if worker.living}
     doubtful = [job.id for job in running if job.worker_id not in living]
-    again = dict(_in_state(database, JobState.RUNNING).filter(pk__in=doubtful).values_list("id", "epoch")) if doubtful else {}
+    again = (
+        dict(_in_state(database, JobState.RUNNING).filter(pk__in=doubtful).values_list("id", "epoch"))
+        if doubtful
+        else {}
+    )
     return tuple(job for job in running if job.worker_id in living or again.get(job.id) == job.epoch)
 
 
@@ -172,7 +181,7 @@ def _overdue(database: str, before: dt.datetime) -> dict[tuple[str, Executor], i
 
 def _waiting_tasks(database: str) -> dict[str, int]:
     """Count task names among the jobs that wait longest: a sample, for a DISTINCT over millions would be no look."""
-    ready = _in_state(database, JobState.READY).filter(suspect=False).values_list("task", flat=True)[:LIMIT]
+    ready = claimable(Job.objects.using(database)).values_list("task", flat=True)[:LIMIT]
     scheduled = _in_state(database, JobState.SCHEDULED).order_by("due_at").values_list("task", flat=True)[:LIMIT]
     return dict(Counter([*ready, *scheduled]))
 

@@ -1,18 +1,17 @@
-"""Cancel and retry many jobs at once, with everything that follows: wake-ups, and ``task_finished`` for what was cancelled.
+"""Cancel and retry many jobs at once, with everything that follows: wake-ups, and ``task_finished`` for what was
+cancelled.
 
-Called by the subcommands ``cancel`` and ``retry`` and by the admin's actions. What may be changed is decided by the guards of the
-store's statements; what follows waits for the commit, and changes nothing if it fails.
+Called by the subcommands ``cancel`` and ``retry`` and by the admin's actions. What may be changed is decided by the
+guards of the store's statements; what follows waits for the commit, and changes nothing if it fails.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from functools import partial
 from uuid import UUID
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
 
 from .. import logs
 from ..compat import task_backends, task_finished
@@ -23,6 +22,7 @@ from ..store import Store, wake
 from ..tasks.attempts import TaskError
 from ..tasks.registry import resolve
 from ..tasks.result import from_row
+from ..tasks.transactions import after_commit
 
 logger = logs.get_logger("jobs")
 
@@ -32,9 +32,9 @@ def cancel(store: Store, job_ids: Collection[UUID]) -> dict[UUID, JobState]:
     states = store.cancel(job_ids)
     ended = [job_id for job_id, state in states.items() if state.is_terminal]
     if ended:
-        transaction.on_commit(partial(_announce_ends, store.alias, ended), using=store.alias, robust=True)
+        after_commit(store.alias, _announce_ends, store.alias, ended)
     if len(ended) < len(states):
-        transaction.on_commit(partial(wake.announce, store.alias, [wake.CANCEL]), using=store.alias, robust=True)
+        after_commit(store.alias, wake.announce, store.alias, [wake.CANCEL])
     return states
 
 
@@ -43,7 +43,7 @@ def retry(store: Store, job_ids: Collection[UUID]) -> set[UUID]:
     retried = store.retry(job_ids)
     if retried:
         queues = set(Job.objects.using(store.alias).filter(pk__in=retried).values_list("queue", flat=True))
-        transaction.on_commit(partial(wake.announce, store.alias, queues), using=store.alias, robust=True)
+        after_commit(store.alias, wake.announce, store.alias, queues)
     return retried
 
 
@@ -63,6 +63,8 @@ def _announce_ends(database: str, job_ids: Collection[UUID]) -> None:
             task = resolve(job.task).with_overrides(json.loads(job.overrides), backend=job.backend)
             result = from_row(job, attempts.get(job.pk, []), task)
         except (MeanwhileError, ImproperlyConfigured, ValueError) as error:
-            logs.for_job(logger, job.pk, job.task).info("cancelled; task_finished is not sent, for there is no result: %s", error)
+            logs.for_job(logger, job.pk, job.task).info(
+                "cancelled; task_finished is not sent, for there is no result: %s", error
+            )
             continue
         task_finished.send_robust(sender=type(backend), task_result=result)

@@ -29,14 +29,16 @@ def parse_duration(text: str) -> float:
         except ValueError:
             seconds = -1.0
     if not 0 <= seconds <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration of up to ten years; write it as in 90s, 15m, 2h, 1h30m, 7d")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no duration of up to ten years; write it as in 90s, 15m, 2h, 1h30m, 7d"
+        )
     return seconds
 
 
 def duration(seconds: float) -> str:
     """Write a duration with its two largest units: ``4 s``, ``1 h 30 min``, ``7 d``."""
-    if seconds < 10 and seconds != int(seconds):  # noqa: PLR2004 - below ten, a tenth matters
-        return f"{seconds:.1f} s"
+    if seconds < 10:  # noqa: PLR2004 - below ten, a tenth matters
+        return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
     parts = []
     for name, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):

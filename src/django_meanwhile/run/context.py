@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskContext(DjangoTaskContext):
+class TaskContext(DjangoTaskContext):  # type: ignore[misc,type-arg] # not generic at run time
     """Django's context (``task_result``, ``attempt``), and a line to the worker."""
 
     handle: RunHandle

@@ -36,7 +36,7 @@ class RunHandle:
         self.deadline = deadline
         self._lock = threading.Lock()
         self._stop: type[JobStopped] | None = None
-        self._interrupter: Callable[[], None] | None = None
+        self._interrupter: Callable[[], object] | None = None
         self._progress: str | None = None
         self._unwritten = False
         self._ended = False
@@ -62,7 +62,7 @@ class RunHandle:
             interrupter()
         return True
 
-    def interrupt_with(self, interrupter: Callable[[], None] | None) -> None:
+    def interrupt_with(self, interrupter: Callable[[], object] | None) -> None:
         """Say how the executor can break into the body; called at once if it is too late."""
         with self._lock:
             self._interrupter = interrupter
@@ -109,6 +109,11 @@ class RunHandle:
                 return None
             self._unwritten = False
             return self._progress
+
+    def keep_progress(self) -> None:
+        """Say that what was taken could not be written: it is to be taken again."""
+        with self._lock:
+            self._unwritten = self._progress is not None
 
 
 def encode_progress(n: float, total: float | None, message: str) -> str:

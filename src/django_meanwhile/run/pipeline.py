@@ -127,6 +127,7 @@ def call(bound: Call, gate: Gate | None = None) -> Outcome:
             handle.end()
             return conclude(bound, value=value)
     except BaseException as error:  # noqa: BLE001 - see _around
+        gate.close()
         return _around(bound, error)
 
 

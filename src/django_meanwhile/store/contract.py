@@ -180,7 +180,11 @@ class Store(ABC):
 
     @abstractmethod
     def depths(self, limit: int = 1000) -> list[Depth]:
-        """Return live jobs per queue and executor; each count stops at ``limit``."""
+        """Return live jobs per queue and executor; each count stops at ``limit``.
+
+        ``ready`` leaves suspects out. Of the SCHEDULED, of the RUNNING and of the suspect jobs the
+        first ``10 * limit`` are looked at.
+        """
 
     @abstractmethod
     def workers(self) -> list[WorkerRow]:

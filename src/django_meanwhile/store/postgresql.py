@@ -19,15 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import connections
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 
-from ..core.job import ClaimedJob, Enqueued, NewJob, Progress, Run
+from ..core.job import ClaimedJob, NewJob, Progress, Run
 from ..core.outcome import Decision
 from ..core.states import Executor, JobState
 from ..core.text import storable
-from ..fields import naive_utc, parse_utc
-from .rows import CLAIMED_COLUMNS, claimed_of, delay_of, run_of, sized_batches, uuid_of, written
+from ..fields import naive_utc
+from .rows import CLAIMED_COLUMNS, Row, claimed_of, delay_of, run_of, written
 from .shared import SharedStore
 from .statements import Gaps, Statements, fill
 
@@ -89,26 +89,29 @@ _OF_ONE_QUEUE = """
 
 # Of several: the heads of the queues, without locks; merged; then locked one by one in the merged order until there
 # are enough. (Locking in each queue would, for a moment, hide ``limit`` rows of every queue from other claimers, who
-# would find nothing and go to sleep.) They too pass over locked rows, so more heads are read than wanted.
+# would find nothing and go to sleep.) They too pass over locked rows, so more heads are read than wanted. All
+# conditions stand here again: a row may have come back changed between the reading and its lock.
 _OF_SEVERAL_QUEUES = """
         SELECT j.id FROM alive CROSS JOIN (
-            SELECT c.id, c.rank FROM wanted w CROSS JOIN LATERAL (
+            SELECT c.id, c.rank, w.queue FROM wanted w CROSS JOIN LATERAL (
                 SELECT id, rank FROM {job} WHERE queue = w.queue AND executor = %(executor)s::text AND {due}
                 ORDER BY rank, id LIMIT %(limit)s::int8 * 4 + 64) c
             ORDER BY c.rank, c.id LIMIT %(limit)s::int8 * 4 + 64) h
         JOIN {job} j ON j.id = h.id
-        WHERE +j.state = 2 AND j.executor = %(executor)s::text
+        WHERE +j.state = 2 AND {suspect} AND j.queue = h.queue AND j.executor = %(executor)s::text
         ORDER BY h.rank, h.id LIMIT %(limit)s::int8 FOR NO KEY UPDATE OF j SKIP LOCKED"""
 
 # ``alive`` is locked before any job, and only if there is something to claim: an idle claim writes nothing, not
 # even a row lock. After a wait for a kill or a renewal its conditions are evaluated again, with a volatile {now}.
+# (The ORDER BY of the question is for the planner: without it, it hopes to meet such a row soon in the whole table.)
 _CLAIM = """
     WITH RECURSIVE wanted(queue) AS ({wanted}),
     alive AS MATERIALIZED (
         SELECT id FROM {worker}
         WHERE id = %(worker_id)s::uuid AND dead_at IS NULL AND lease_until > {now}
         AND EXISTS (SELECT FROM wanted w CROSS JOIN LATERAL (
-            SELECT FROM {job} WHERE queue = w.queue AND executor = %(executor)s::text AND {due} LIMIT 1) c)
+            SELECT FROM {job} WHERE queue = w.queue AND executor = %(executor)s::text AND {due}
+            ORDER BY rank, id LIMIT 1) c)
         FOR SHARE),
     picked AS MATERIALIZED ({picked}),
     t AS MATERIALIZED (SELECT {now} AS now)
@@ -120,11 +123,14 @@ _CLAIM = """
     RETURNING {claimed}"""
 
 
-def _claims(due: str) -> dict[str, str]:
+def _claims(due: str, suspect: str) -> dict[str, str]:
     """Return the claims from one queue, from several and from all of them, of jobs that are ``due``."""
     return {
         name: fill(
-            _CLAIM.replace("{wanted}", wanted).replace("{picked}", picked).replace("{due}", due),
+            _CLAIM.replace("{wanted}", wanted)
+            .replace("{picked}", picked)
+            .replace("{due}", due)
+            .replace("{suspect}", suspect),
             GAPS,
             claimed=CLAIMED_COLUMNS,
         )
@@ -136,8 +142,8 @@ def _claims(due: str) -> dict[str, str]:
     }
 
 
-CLAIMS = _claims("{claimable}")
-SUSPECT_CLAIMS = _claims("{suspicious}")
+CLAIMS = _claims("{claimable}", "NOT j.suspect")
+SUSPECT_CLAIMS = _claims("{suspicious}", "j.suspect")
 
 # ``locked`` holds the rows as they are once their lock was waited for: a cancel that was requested meanwhile
 # counts. The order of the locks keeps two crossing batches from waiting for each other.
@@ -214,16 +220,8 @@ class PostgreSQLStore(SharedStore):
     def _texts(self, values: Iterable[str]) -> list[str]:
         return list(values)
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        batches = list(sized_batches((len(job.arguments) + len(job.context), job) for job in jobs))
-        if len(batches) > 1:
-            # All or nothing, also where the caller has no transaction.
-            with transaction.atomic(using=self.alias):
-                return [enqueued for batch in batches for enqueued in self._enqueue(batch)]
-        return [enqueued for batch in batches for enqueued in self._enqueue(batch)]
-
-    def _enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        rows = self._rows(
+    def _enqueue(self, jobs: Sequence[NewJob]) -> list[Row]:
+        return self._rows(
             ENQUEUE,
             id=[job.id for job in jobs],
             task=[job.task for job in jobs],
@@ -238,11 +236,6 @@ class PostgreSQLStore(SharedStore):
             arguments=[job.arguments for job in jobs],
             context=[job.context for job in jobs],
         )
-        inserted = {uuid_of(row[0]): row for row in rows}
-        return [
-            Enqueued(id=job.id, state=JobState(inserted[job.id][1]), enqueued_at=parse_utc(inserted[job.id][2]))
-            for job in jobs
-        ]
 
     def claim(
         self, worker_id: UUID, executor: Executor, queues: Sequence[str], limit: int, *, suspects: bool = False
@@ -307,9 +300,9 @@ class PostgreSQLStore(SharedStore):
         """Give up on a server that does not answer before the next beat is due."""
         given = str(connections[self.alias].settings_dict["OPTIONS"].get("options", ""))
         return {
-            "connect_timeout": max(2, int(beat)),  # libpq knows whole seconds, from two
-            "tcp_user_timeout": int(beat * 1000),
-            "options": f"{given} -c statement_timeout={int(beat * 1000)}".strip(),
+            "connect_timeout": max(2, int(beat / 2)),  # libpq knows whole seconds, from two
+            "tcp_user_timeout": int(beat * 500),
+            "options": f"{given} -c statement_timeout={int(beat * 500)}".strip(),
         }
 
     def notify(self, queues: Iterable[str]) -> None:

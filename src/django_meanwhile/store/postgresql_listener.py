@@ -19,6 +19,7 @@ from django.db import connections
 from ..conf import real_clock
 from ..logs import get_logger
 from .postgresql import CHANNEL, KEEP_ALIVE
+from .wake import ANYTHING
 
 logger = get_logger("store")
 
@@ -73,6 +74,7 @@ class PostgreSQLListener:
                     connection.execute(f"LISTEN {CHANNEL}")
                     if pause > FIRST_PAUSE:
                         logger.info("database %r: listening for new work again", self._alias)
+                        self._hear(ANYTHING)  # nobody knows what was announced meanwhile
                     pause = FIRST_PAUSE
                     self._listen(connection)
             except psycopg.Error as error:
@@ -86,13 +88,16 @@ class PostgreSQLListener:
         heard_from_server = self._clock.monotonic()
         while not self._is_closed():
             for notification in connection.notifies(timeout=SLICE, stop_after=1):
-                with self._changed:
-                    self._heard.add(notification.payload)
-                    self._changed.notify_all()
+                self._hear(notification.payload)
                 heard_from_server = self._clock.monotonic()
             if self._clock.monotonic() - heard_from_server > CHECK_EVERY:
                 connection.execute("SELECT 1")
                 heard_from_server = self._clock.monotonic()
+
+    def _hear(self, name: str) -> None:
+        with self._changed:
+            self._heard.add(name)
+            self._changed.notify_all()
 
     def _is_closed(self) -> bool:
         with self._changed:

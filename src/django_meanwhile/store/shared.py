@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connections, transaction
 
-from ..core.job import Depth, Lease, Run, WorkerRow
+from ..core.job import Depth, Enqueued, Lease, NewJob, Run, WorkerRow
 from ..core.outcome import Charged, Decision
 from ..core.states import Executor, JobState
 from ..fields import parse_utc
@@ -51,6 +51,10 @@ class SharedStore(Store):
         """Make the parameter ``queues``."""
         raise NotImplementedError
 
+    def _enqueue(self, jobs: Sequence[NewJob]) -> list[Row]:
+        """Insert one batch; return id, state and enqueued_at of each, in any order."""
+        raise NotImplementedError
+
     def _finish(self, decisions: Sequence[Decision]) -> dict[Run, JobState]:
         """Write one batch of decisions, ordered by run, no run twice, inside a transaction."""
         raise NotImplementedError
@@ -79,6 +83,16 @@ class SharedStore(Store):
 
     def now(self) -> datetime:
         return parse_utc(self._rows(self.sql.now)[0][0])
+
+    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        batches = list(sized_batches((len(job.arguments) + len(job.context), job) for job in jobs))
+        # Several are stored all or none, also where the caller has no transaction.
+        with nullcontext() if len(batches) <= 1 else self._transaction():
+            inserted = {uuid_of(row[0]): row for batch in batches for row in self._enqueue(batch)}
+        return [
+            Enqueued(id=job.id, state=JobState(inserted[job.id][1]), enqueued_at=parse_utc(inserted[job.id][2]))
+            for job in jobs
+        ]
 
     def cancel(self, job_ids: Collection[UUID]) -> dict[UUID, JobState]:
         return {uuid_of(row[0]): JobState(row[1]) for row in self._by_ids(self.sql.cancel, job_ids)}
@@ -125,11 +139,9 @@ class SharedStore(Store):
     def finish(self, decisions: Sequence[Decision]) -> dict[Run, JobState]:
         # One decision per run (the first): a run sent twice would note its attempt twice.
         by_run = {decision.run: decision for decision in reversed(decisions)}
-        if not by_run:
-            return {}
         # The order of the runs is the order of the locks, over all batches.
         ordered = list(sized_batches((_size(by_run[run]), by_run[run]) for run in sorted(by_run)))
-        alone = self.finish_is_one_statement and len(ordered) == 1
+        alone = len(ordered) <= int(self.finish_is_one_statement)
         accepted: dict[Run, JobState] = {}
         with nullcontext() if alone else self._transaction():
             for batch in ordered:

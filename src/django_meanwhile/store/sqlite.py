@@ -28,13 +28,13 @@ from uuid import UUID
 from django.db import OperationalError, connections, transaction
 
 from ..conf import get_settings
-from ..core.job import ClaimedJob, Enqueued, NewJob, Progress, Run
+from ..core.job import ClaimedJob, NewJob, Progress, Run
 from ..core.outcome import Decision
 from ..core.states import Executor, JobState
 from ..core.text import storable
-from ..fields import parse_utc, utc_parameter
+from ..fields import utc_parameter
 from ..logs import get_logger
-from .rows import CLAIMED_COLUMNS, claimed_of, delay_of, run_of, sized_batches, uuid_of, written
+from .rows import CLAIMED_COLUMNS, Row, claimed_of, delay_of, run_of, written
 from .shared import SharedStore
 from .statements import Gaps, Statements, fill
 
@@ -237,15 +237,7 @@ class SQLiteStore(SharedStore):
                     cursor.execute("ROLLBACK")
                 raise
 
-    def enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        batches = list(sized_batches((len(job.arguments) + len(job.context), job) for job in jobs))
-        if len(batches) > 1:
-            # All or nothing, also where the caller has no transaction.
-            with self._transaction():
-                return [enqueued for batch in batches for enqueued in self._enqueue(batch)]
-        return [enqueued for batch in batches for enqueued in self._enqueue(batch)]
-
-    def _enqueue(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
+    def _enqueue(self, jobs: Sequence[NewJob]) -> list[Row]:
         rows = [
             (
                 job.id.hex,
@@ -263,11 +255,7 @@ class SQLiteStore(SharedStore):
             )
             for job in jobs
         ]
-        inserted = {uuid_of(row[0]): row for row in self._rows(ENQUEUE, rows=json.dumps(rows))}
-        return [
-            Enqueued(id=job.id, state=JobState(inserted[job.id][1]), enqueued_at=parse_utc(inserted[job.id][2]))
-            for job in jobs
-        ]
+        return self._rows(ENQUEUE, rows=json.dumps(rows))
 
     def claim(
         self, worker_id: UUID, executor: Executor, queues: Sequence[str], limit: int, *, suspects: bool = False

@@ -25,6 +25,9 @@ ASK_EVERY = 0.02
 CHECK_EVERY = 1.0
 """Seconds between two looks at the path: after a restore, the open file may not be the database any more."""
 
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+"""Without WAL, a writer keeps readers out for a moment. That is an answer for later, not a broken connection."""
+
 
 class SQLiteListener:
     """A ``wake.Listener`` that asks in the waiting thread.
@@ -33,17 +36,16 @@ class SQLiteListener:
     """
 
     def __init__(self, alias: str) -> None:
-        parameters = connections[alias].get_connection_params()
         self._alias = alias
-        self._path = str(parameters["database"])
+        self._path = str(connections[alias].get_connection_params()["database"])
         self._clock = real_clock()
         self._closed = threading.Event()
         self._using = threading.Lock()
         self._connection: sqlite3.Connection | None = None
-        self._version = 0
-        self._file: tuple[int, int] | None = None
+        self._file: tuple[int, int] | None = None  # of the connection: device and inode
+        self._version: int | None = None  # the connection's last answer
         self._check_at = 0.0
-        self._deaf = False
+        self._lost = False  # since then, commits may have been missed
 
     def wait(self, timeout: float) -> set[str]:
         """See ``wake.Listener``."""
@@ -65,45 +67,47 @@ class SQLiteListener:
             self._disconnect()
 
     def _has_changed(self) -> bool:
-        """Ask; connect first if need be. A broken connection counts as silence."""
+        """Ask; connect first if need be. A broken connection counts as silence until there is one again."""
         try:
             if self._clock.monotonic() >= self._check_at:
                 self._check_at = self._clock.monotonic() + CHECK_EVERY
-                self._look_at_file()
+                self._connect()
             if self._connection is None:
                 return False
-            before, self._version = self._version, self._ask(self._connection)
+            version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
         except (sqlite3.Error, OSError) as error:
-            if not self._deaf:  # once for each outage
-                logger.warning("database %r: not watching for new work, polling: %s", self._alias, error)
-            self._deaf = True
-            self._disconnect()
+            if getattr(error, "sqlite_errorcode", None) not in _BUSY:
+                self._lose(error)
             return False
-        return self._version != before
+        before, self._version = self._version, version
+        if self._lost:
+            self._lost = False
+            logger.info("database %r: watching for new work again", self._alias)
+            return True
+        return before is not None and before != version
 
-    def _look_at_file(self) -> None:
-        """Connect to the file that is at the path now, if that is another one than before."""
-        name = self._path.removeprefix("file:").partition("?")[0] if self._path.startswith("file:") else self._path
-        status = Path(name).stat()
-        if self._connection is not None and self._file == (status.st_dev, status.st_ino):
+    def _connect(self) -> None:
+        """Connect to the file that is at the path now, unless that is the one we have."""
+        path = self._path.removeprefix("file:").partition("?")[0] if self._path.startswith("file:") else self._path
+        status = Path(path).stat()
+        file = (status.st_dev, status.st_ino)
+        if self._connection is not None and self._file == file:
             return
+        self._lost = self._lost or self._connection is not None
         self._disconnect()
-        self._file = (status.st_dev, status.st_ino)
-        # As Django does: a NAME may be a URI. Used by one thread at a time, which _using sees to.
+        # As Django does: a NAME may be a URI. Only one thread at a time uses it: _using sees to that.
         self._connection = sqlite3.connect(
             self._path, uri=True, timeout=0, isolation_level=None, check_same_thread=False
         )
-        self._version = self._ask(self._connection)
-        if self._deaf:
-            logger.info("database %r: watching for new work again", self._alias)
-        self._deaf = False
+        self._file = file
 
-    @staticmethod
-    def _ask(connection: sqlite3.Connection) -> int:
-        version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-        return version
+    def _lose(self, error: Exception) -> None:
+        if not self._lost:  # said once for each outage
+            logger.warning("database %r: not watching for new work, polling: %s", self._alias, error)
+        self._lost = True
+        self._disconnect()
 
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-            self._connection = None
+            self._connection = self._version = None

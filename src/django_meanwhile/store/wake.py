@@ -33,7 +33,7 @@ WINDOW = 0.05
 """Seconds. One announcement of a queue stands for all enqueues of that long: a woken worker looks again after it."""
 
 ANYTHING = "*"
-"""What a listener reports when it knows only that something was written."""
+"""What a listener reports when it knows only that something was written, or that it may have missed something."""
 
 CANCEL = "*cancel"
 """Announced by a cancel: the workers look which of their jobs it was. Not the name of a queue."""

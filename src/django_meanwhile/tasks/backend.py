@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
-from django.db import router, transaction
+from django.db import router
 
 from ..compat import BaseTaskBackend, TaskResultDoesNotExist, task_finished
 from ..core.errors import InvalidOption, NotCancellable
@@ -26,6 +25,7 @@ from .enqueue import Arguments, enqueue
 from .registry import resolve
 from .result import from_row
 from .task import Task
+from .transactions import after_commit
 
 if TYPE_CHECKING:
     from ..compat import BaseTask
@@ -114,10 +114,9 @@ class DatabaseBackend(BaseTaskBackend):
             ended = self._state(result_id).name
             raise NotCancellable(f"job {result_id} has already ended ({ended}): nothing is left to cancel.")
         if state is JobState.CANCELLED:
-            callback = partial(self._announce_end, result_id)
+            after_commit(alias, self._announce_end, result_id)
         else:
-            callback = partial(wake.announce, alias, [wake.CANCEL])
-        transaction.on_commit(callback, using=alias, robust=True)
+            after_commit(alias, wake.announce, alias, [wake.CANCEL])
         return state
 
     async def acancel(self, result_id: str) -> JobState:
@@ -137,8 +136,7 @@ class DatabaseBackend(BaseTaskBackend):
                 "Wait for its end, or cancel it first."
             )
         alias = self.database
-        callback = partial(wake.announce, alias, [self._job(result_id, "queue").queue])
-        transaction.on_commit(callback, using=alias, robust=True)
+        after_commit(alias, wake.announce, alias, [self._job(result_id, "queue").queue])
 
     async def aretry(self, result_id: str) -> None:
         """See ``retry``."""

@@ -38,7 +38,7 @@ class Options(TypedDict, total=False):
     on_crash: Literal["retry", "fail"]
     metadata: Mapping[str, Any]
     name: str
-    aliases: tuple[str, ...]
+    aliases: tuple[str, ...] | list[str]
 
 
 class Decorator(Protocol):

@@ -11,14 +11,12 @@ import inspect
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connections, transaction
 from django.utils import timezone, translation
 
 from ..compat import InvalidTask, TaskResultStatus, task_enqueued
@@ -31,7 +29,7 @@ from ..store import get_store, wake
 from .registry import is_discovered, may_import, registry
 from .result import TaskResult
 from .task import Task
-from .transactions import refuse_mismatch
+from .transactions import after_commit, refuse_mismatch
 from .unworked import watch
 
 if TYPE_CHECKING:
@@ -176,11 +174,8 @@ def _zone_name() -> str | None:
 
 
 def _insert(alias: str, jobs: list[NewJob], task: Task[..., Any]) -> list[Enqueued]:
-    store = get_store(alias)
-    alone = len(jobs) == 1 or connections[alias].in_atomic_block
     try:
-        with nullcontext() if alone else transaction.atomic(using=alias):
-            return store.enqueue(jobs)
+        return get_store(alias).enqueue(jobs)
     except SynchronousOnlyOperation as error:
         raise SynchronousOnlyOperation(
             f"{task.registered_name}: enqueue() waits for the database. "
@@ -192,11 +187,9 @@ def _follow_up(alias: str, task: Task[..., Any], stored: Sequence[Enqueued]) -> 
     """Arrange what happens once the rows are there for others to see."""
     queue, executor = task.queue_name, task.executor
     if any(row.state is JobState.READY for row in stored):
-        callback = partial(wake.announce, alias, [queue])
-        transaction.on_commit(callback, using=alias, robust=True)
+        after_commit(alias, wake.announce, alias, [queue])
     if watch.is_due(alias, queue, executor):
-        callback = partial(watch.look, alias, [(queue, executor)])
-        transaction.on_commit(callback, using=alias, robust=True)
+        after_commit(alias, watch.look, alias, [(queue, executor)])
 
 
 def _result(task: BaseTask[..., Any], job: NewJob, row: Enqueued, backend: str) -> TaskResult[Any]:

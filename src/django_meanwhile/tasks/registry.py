@@ -8,6 +8,7 @@ task. It never keeps its lock while it imports.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from importlib import import_module
@@ -90,10 +91,14 @@ class Registry:
     def _register_module(self, module: Any) -> None:
         """Register the tasks of an imported module that Django's decorator made."""
         for value in list(vars(module).values()):
-            if isinstance(value, BaseTask) and value.func.__module__ == module.__name__:
+            if _is_task(value) and value.func.__module__ == module.__name__:
                 task = self.adopt(value)
                 if not self.knows(task):
                     self.register(task)
+
+    def renew_lock(self) -> None:
+        """Forget a lock that another thread held while this process was forked."""
+        self._lock = threading.Lock()
 
     # --- asking -------------------------------------------------------------------------
 
@@ -165,10 +170,15 @@ class Registry:
         """Register a task that stands in a class, or under a name of another module's function."""
         for part in path:
             found = getattr(found, part, None)
-        if isinstance(found, BaseTask):
+        if _is_task(found):
             task = self.adopt(found)
             if not self.knows(task):
                 self.register(task)
+
+
+def _is_task(value: Any) -> bool:
+    # isinstance() would ask a lazy object of the module for its class, and so evaluate it.
+    return issubclass(type(value), BaseTask)
 
 
 def may_import(module: str) -> bool:
@@ -215,6 +225,9 @@ def _unknown(name: str) -> str:
 
 registry = Registry()
 """The one of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=registry.renew_lock)
 
 register = registry.register
 resolve = registry.resolve

@@ -114,8 +114,8 @@ def _read_name(value: Any) -> Any:
 class Task(_Base[P, T]):
     """A function that can be enqueued, and how it is to be run.
 
-    The fields are the options of ``@task``; ``docs/options`` describes them. Those
-    below ``aliases`` are not for the decorator. Without ``slots``: zero-argument
+    The fields are the options of ``@task``; those below ``aliases`` are not for the
+    decorator. Without ``slots``: zero-argument
     ``super()`` needs that on Python 3.12.
     """
 
@@ -135,7 +135,7 @@ class Task(_Base[P, T]):
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     #: The name that was given, else the function's, as in Django. See ``registered_name``.
     name: str = _FromFunction(_usual_name, _read_name)  # type: ignore[assignment]
-    aliases: tuple[str, ...] = field(default=(), hash=False)
+    aliases: tuple[str, ...] | list[str] = field(default=(), hash=False)
 
     #: Seconds from the enqueue, by the database's clock, in place of ``run_after``.
     delay: float | None = None
@@ -301,7 +301,7 @@ class Task(_Base[P, T]):
         """See ``enqueue_many``."""
         return await sync_to_async(self.enqueue_many, thread_sensitive=True)(calls)
 
-    def _read_call(self, number: int, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _read_call(self, number: int, call: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if isinstance(call, tuple):
             return call, {}
         if isinstance(call, Mapping):
@@ -364,7 +364,7 @@ def _unpickle(module: str, qualname: str, changes: dict[str, Any]) -> Task[..., 
     for part in qualname.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, Task):
-        tasks = (value for value in vars(namespace).values() if isinstance(value, Task))
+        tasks = (value for value in vars(namespace).values() if issubclass(type(value), Task))
         found = next((value for value in tasks if value.func is found), None)
     if found is None:
         msg = f"Expected {module}.{qualname} to be a task of django_meanwhile."

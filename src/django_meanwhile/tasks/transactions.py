@@ -1,10 +1,11 @@
-"""Which transactions are open in this thread, and whether an enqueue would commit apart from one."""
+"""Which transactions are open in this thread, what would commit apart from one, and what waits for a commit."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from django.db import connections
+from django.db import connections, transaction
 
 from ..core.errors import TransactionMismatch
 
@@ -13,6 +14,20 @@ def is_inside(connection: Any) -> bool:
     """Whether ``atomic()`` is open on this connection. ``TestCase``'s own wrappers do not count."""
     blocks = getattr(connection, "atomic_blocks", ())
     return any(not getattr(block, "_from_testcase", False) for block in blocks)
+
+
+def after_commit(alias: str, function: Callable[..., object], *args: Any) -> None:
+    """Call ``function(*args)`` once the open transaction on ``alias`` is committed; at once without one.
+
+    Whatever it raises is logged by Django and goes no further: the commit stands.
+    """
+
+    # Not a partial: up to Django 6.0 the robust on_commit() reads __qualname__ of a
+    # callback that raised, which a partial lacks, and the caller of commit got that error.
+    def callback() -> None:
+        function(*args)
+
+    transaction.on_commit(callback, using=alias, robust=True)
 
 
 def refuse_mismatch(task: str, backend: str, alias: str) -> None:

@@ -6,6 +6,7 @@ a commit, and logs a warning.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 
@@ -84,6 +85,13 @@ class Watch:
         with self._lock:
             self._asked.clear()
 
+    def renew_lock(self) -> None:
+        """Forget a lock that another thread held while this process was forked."""
+        self._lock = threading.Lock()
+
 
 watch = Watch(conf.real_clock())
 """The one of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=watch.renew_lock)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from typing import Any, Literal, TypedDict
 
 Op = Literal["wake", "stop", "drain", "interrupt"]
@@ -26,27 +27,34 @@ class Message(TypedDict, total=False):
 
 
 class Sender:
-    """The supervisor's end. Never blocks: a full pipe means a child that does not read."""
+    """The supervisor's end, for all of its threads. Never blocks: a full pipe means a child that does not read.
+
+    ``_lock`` guards ``_fd``: a number that was closed may be another file's by now.
+    """
 
     def __init__(self, fd: int) -> None:
+        self._lock = threading.Lock()
         self._fd: int | None = fd
         os.set_blocking(fd, False)
 
     def send(self, message: Message) -> bool:
         """Send; returns whether the child can receive it."""
-        if self._fd is None:
-            return False
-        try:
-            os.write(self._fd, json.dumps(message).encode() + b"\n")
-        except (BlockingIOError, BrokenPipeError):
-            return False
+        line = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            if self._fd is None:
+                return False
+            try:
+                os.write(self._fd, line)
+            except (BlockingIOError, BrokenPipeError):
+                return False
         return True
 
     def close(self) -> None:
         """Close: the child takes it as the supervisor's death. Idempotent."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        with self._lock:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
 
 
 class Receiver:

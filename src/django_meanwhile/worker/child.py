@@ -33,6 +33,7 @@ from .completer import Completer, Ending
 from .courier import Courier
 from .herald import Herald
 from .plan import ChildPlan, WorkerPlan
+from .policy import load_result
 from .sentinel import Sentinel
 from .slots import Flag, SlotTable, capacity_for
 
@@ -185,5 +186,9 @@ class Child:
     def _written(self, run: Run, outcome: Outcome, bound: Call | None, state: JobState | None) -> None:
         """Free the table's entry; tell the project's receivers of a terminal state."""
         self._table.clear(run)
-        if bound is not None and state is not None and state.is_terminal:
+        if state is None or not state.is_terminal:
+            return
+        if bound is None:  # given back, and cancelled by that
+            self._herald.announce(partial(load_result, self._plan.backend, run.job_id))
+        else:
             self._herald.announce(partial(bound.result.with_outcome, outcome, state))

@@ -103,6 +103,8 @@ class Claimer:
                 self._hungry.add(executor)  # look again as soon as a slot is free
                 continue
             total += self._claim_for(executor, limit)
+        if self._suspects and not total:
+            self._budget = 0  # somebody else runs it: this child was started for nothing
         return total
 
     def _claim_for(self, executor: Executor, limit: int) -> int:
@@ -128,7 +130,7 @@ class Claimer:
             self._next_look = now + WAKE_WINDOW
         else:
             # Spread the polls of many workers that were started together.
-            self._next_look = now + self._poll * random.uniform(0.9, 1.0)  # noqa: S311
+            self._next_look = now + self._poll * random.uniform(0.9, 1.0)
 
     def _wanted(self, executor: Executor) -> int:
         ahead = AHEAD * executor.slots if executor.usual_seconds < SHORT_RUN else 0

@@ -38,10 +38,12 @@ class Ending:
     decision: Decision
     #: Called with the written state, or None if the run was lost to another worker.
     on_written: Callable[[JobState | None], None]
+    #: It stands for one whose row the database did not take.
+    refused: bool = False
 
 
 class Completer:
-    """See the module. ``_lock`` guards ``_pending``; ``flush`` has one caller at a time."""
+    """See the module. ``_lock`` guards ``_pending``; ``flush`` has one caller at a time, who alone touches its head."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -61,6 +63,11 @@ class Completer:
         with self._lock:
             return len(self._pending)
 
+    def runs(self) -> set[Run]:
+        """Return the runs whose endings are not written yet."""
+        with self._lock:
+            return {ending.decision.run for ending in self._pending}
+
     def flush(self) -> None:
         """Write everything that is pending.
 
@@ -73,9 +80,6 @@ class Completer:
             except (OperationalError, InterfaceError):
                 self._in_doubt = True
                 raise
-            with self._lock:
-                for _ in batch:
-                    self._pending.popleft()
             self._in_doubt = False
 
     def _peek(self) -> list[Ending]:
@@ -90,6 +94,8 @@ class Completer:
             raise
         except DatabaseError as error:
             if len(batch) == 1:
+                if batch[0].refused:
+                    raise
                 self._write_refused(batch[0], error)
                 return
             middle = len(batch) // 2
@@ -98,9 +104,14 @@ class Completer:
             return
         missing = [e.decision.run for e in batch if e.decision.run not in written]
         if missing and self._in_doubt:
-            # The reply to an earlier COMMIT was lost: "ended at my epoch" is success.
+            # The reply to an earlier COMMIT was lost. Refused when sent again, it was either accepted
+            # then, and the row shows it at our epoch, or somebody else has ended the run.
+            recorded = self._store.recorded(missing)
             written |= {
-                run: state for run, state in self._store.recorded(missing).items() if state is not JobState.RUNNING
+                ending.decision.run: state
+                for ending in batch
+                if (state := recorded.get(ending.decision.run)) in {ending.decision.state, JobState.CANCELLED}
+                and state is not None
             }
         for ending in batch:
             self._report(ending, written.get(ending.decision.run))
@@ -115,8 +126,15 @@ class Completer:
             detail=f"The outcome could not be stored: {class_path(error)}",
         )
         decision = replace(decide(ending.charged, outcome), progress=None)
-        written = self._store.finish([decision])
-        self._report(ending, written.get(decision.run))
+        # From here on it is what is sent again if the reply is lost.
+        failure = self._pending[0] = replace(ending, decision=decision, refused=True)
+        try:
+            self._write([failure])
+        except (OperationalError, InterfaceError):
+            raise
+        except DatabaseError:
+            self._pending[0] = ending  # nothing can be written now: it was not about this row
+            raise
 
     def _report(self, ending: Ending, state: JobState | None) -> None:
         run: Run = ending.decision.run
@@ -124,4 +142,6 @@ class Completer:
             logs.for_job(logger, run.job_id, ending.task).warning(
                 "run %d lost: the job belongs to another run by now; outcome discarded", run.epoch
             )
+        with self._lock:
+            self._pending.popleft()  # at once: the rest of its batch may fail, and be sent again
         ending.on_written(state)

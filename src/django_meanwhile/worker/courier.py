@@ -14,13 +14,13 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from django.db import Error
+from django.db import Error, IntegrityError
 
 from .. import logs
 from ..connections import reset_service_connection, use_service_connection
 from ..core.errors import Cancelled, LeaseLost
 from ..core.job import Progress
-from ..core.outcome import End, Outcome
+from ..core.outcome import End, Outcome, decide
 from .part import Part
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Courier(Part):
         self.done = threading.Event()
         self._claiming = True
         self._registered = False
+        self._claim_in_doubt = False
         self._progress_due = 0.0
 
     # --- from other threads -------------------------------------------------------------
@@ -116,40 +117,56 @@ class Courier(Part):
         use_service_connection(self._store.alias, self._store.connection_options())
         failures = 0
         while not (self.is_stopping and not self._completer.pending):
-            self._poked.clear()
             try:
                 self._round()
             except Error as error:
                 failures += 1
                 self._complain(error, failures)
                 reset_service_connection(self._store.alias)
-                self._poked.wait(min(RETRY_LAST, RETRY_FIRST * 2**failures))
-                continue
-            if failures:
-                logger.info("the database is back after %d failed tries", failures)
-                failures = 0
-            self._poked.wait(self._pause())
+                pause = min(RETRY_LAST, RETRY_FIRST * 2 ** min(failures, 10))
+            else:
+                if failures:
+                    logger.info("the database is back after %d failed tries", failures)
+                    failures = 0
+                pause = self._pause()
+            self._poked.wait(pause)
+            self._poked.clear()  # before anything is looked at: what comes from here on wakes the next wait
 
     def _round(self) -> None:
         if not self._registered:
             sent = self._clock.monotonic()
-            self._store.register(self._row, self._lease)
+            self._register()
             self._registered = True
             self._on_registered(sent)
         if not self._claiming:
             self._give_back(0.0)
         self._completer.flush()
         self._write_progress()
+        if self._claim_in_doubt:
+            self._release_unknown()
+            self._claim_in_doubt = False
         if self._claiming and not self.is_stopping:
             self._give_back(STALE)
+            self._claim_in_doubt = True
             self._claimer.claim(self._room)
+            self._claim_in_doubt = False
         elif all(e.is_idle for e in self._executors) and not self._completer.pending:
             self.done.set()
+
+    def _register(self) -> None:
+        try:
+            self._store.register(self._row, self._lease)
+        except IntegrityError:
+            # The reply to an earlier INSERT was lost. The id is random, so the row is ours.
+            if self._row.id not in self._store.renew([self._row.id], self._lease):
+                raise
 
     @property
     def _room(self) -> int:
         """How many more jobs may be claimed before older outcomes are written."""
-        return self._table.room - sum(executor.waiting for executor in self._executors)
+        # In this order: a job that begins in between is counted twice, not missed.
+        waiting = sum(executor.waiting for executor in self._executors)
+        return self._table.room - waiting
 
     def _pause(self) -> float:
         """Seconds to wait for a poke."""
@@ -162,6 +179,20 @@ class Courier(Part):
         for executor in self._executors:
             for job in executor.withdraw(waited):
                 self._ledger.ended(job, Outcome(end=End.NOT_BEGUN, begun=False), None)
+
+    def _release_unknown(self) -> None:
+        """Give back jobs of a claim that was committed, but whose reply was lost.
+
+        They are RUNNING in our name, and nobody would ever run them.
+        """
+        held = self._store.held(self._row.id)
+        # In this order: a run is in the completer before its executor forgets it.
+        known = {run for executor in self._executors for run in executor.runs()}
+        known |= self._completer.runs()
+        unknown = [charged for charged in held if charged.run not in known]
+        if unknown:
+            logger.warning("%d jobs were claimed by a statement whose reply was lost; given back", len(unknown))
+            self._store.finish([decide(charged, Outcome(end=End.NOT_BEGUN, begun=False)) for charged in unknown])
 
     def _write_progress(self) -> None:
         """Write the newest progress of every run; learn of cancels and lost leases by it."""
@@ -177,7 +208,12 @@ class Courier(Part):
         ]
         if not fresh:
             return
-        accepted = self._store.write_progress(fresh)
+        try:
+            accepted = self._store.write_progress(fresh)
+        except Error:
+            for item in fresh:
+                handles[item.run].keep_progress()
+            raise
         for item in fresh:
             if item.run not in accepted:
                 handles[item.run].stop(LeaseLost)

@@ -10,14 +10,17 @@ from __future__ import annotations
 import queue
 from typing import TYPE_CHECKING, Any
 
+from .. import logs
 from ..compat import task_finished
-from ..connections import tidy_thread_connections
+from ..connections import close_thread_connections, tidy_thread_connections
 from .part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..tasks.result import TaskResult
+
+logger = logs.get_logger("worker")
 
 
 class Herald(Part):
@@ -43,6 +46,11 @@ class Herald(Part):
             make_result = self._results.get()
             if make_result is None:
                 continue
-            result = make_result()
-            task_finished.send_robust(sender=type(result.task.get_backend()), task_result=result)
-            tidy_thread_connections()
+            try:
+                result = make_result()
+                task_finished.send_robust(sender=type(result.task.get_backend()), task_result=result)
+                tidy_thread_connections()
+            except Exception:
+                # The database is away, the job was pruned, its task is unknown here: the next one may be fine.
+                logger.exception("task_finished could not be sent for a job")
+                close_thread_connections()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..store.wake import CANCEL, ANYTHING, make_listener
+from ..store import wake
+from ..store.wake import ANYTHING, CANCEL
 from .part import Part
 
 if TYPE_CHECKING:
@@ -31,20 +32,27 @@ class Listener(Part):
         self._plan = plan
         self._upkeep = upkeep
         self._children = children
-        self._source = make_listener(plan.database)
+        self._source: wake.Listener | None = None  # of this start; a closed one hears nothing again
 
     def wake(self) -> None:
         """See ``Part``."""
-        self._source.close()
+        if self._source is not None:
+            self._source.close()
 
     def run(self) -> None:
         """Listen until stopped."""
-        while not self.is_stopping:
-            announced = self._source.wait(WAIT)
-            if not announced or self.is_stopping:
-                continue
-            if announced & {CANCEL, ANYTHING}:
-                self._upkeep.look_for_cancels()
-            if not self._plan.queues or announced & {ANYTHING, *self._plan.queues}:
-                for child in self._children():
-                    child.send({"op": "wake"})
+        source = self._source = wake.make_listener(self._plan.database)
+        try:
+            while not self.is_stopping:
+                announced = source.wait(WAIT)
+                if announced and not self.is_stopping:
+                    self._pass_on(announced)
+        finally:
+            source.close()
+
+    def _pass_on(self, announced: set[str]) -> None:
+        if announced & {CANCEL, ANYTHING}:
+            self._upkeep.look_for_cancels()
+        if not self._plan.queues or announced & {ANYTHING, *self._plan.queues}:
+            for child in self._children():
+                child.send({"op": "wake"})

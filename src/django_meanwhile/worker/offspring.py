@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 from ..core.job import Run
 from .channel import Message, Sender
-from .sentinel import EXIT_FENCED, EXIT_ORPHANED
+from .sentinel import EXIT_FENCED
 from .slots import Entry, Flag, SlotTable, capacity_for
 from .verdict import Cause, Death
 
@@ -31,7 +31,6 @@ _BOOT = (
     "import json, sys; s = json.loads(sys.argv[1]); sys.path[:] = s['path'];"
     "from django_meanwhile.worker.boot import main; main(s)"
 )
-_EXITS = {0: Cause.DRAINED, EXIT_FENCED: Cause.FENCED, EXIT_ORPHANED: Cause.FENCED}
 DUMP_WITHIN = 0.2
 """Seconds that a process gets to write its stacks before it is killed."""
 
@@ -60,15 +59,13 @@ class Offspring:
     replaced: bool = False
     cause: Cause = Cause.ITSELF
     lost: bool = False
-    #: Runs that were told to stop, and when.
+    #: Runs whose cancel is requested, and since when we know. Replaced whole, by the upkeep.
     told: dict[Run, float] = field(default_factory=dict)
     overdue: set[Run] = field(default_factory=set)
     cancelled: set[Run] = field(default_factory=set)
 
     @classmethod
-    def spawn(
-        cls, child: ChildPlan, plan: WorkerPlan, parent_id: UUID, clock: Clock, *, log_level: int
-    ) -> Offspring:
+    def spawn(cls, child: ChildPlan, plan: WorkerPlan, parent_id: UUID, clock: Clock, *, log_level: int) -> Offspring:
         """Start a child. From the main thread only: the kernel ties it to the forking thread."""
         table = SlotTable.create(capacity_for(child.slots))
         stacks = tempfile.TemporaryFile(prefix="meanwhile-stacks-")  # noqa: SIM115 - lives on
@@ -137,7 +134,8 @@ class Offspring:
         A child with one slot is never hung: its body may hold the GIL for as long as
         its timeout allows, and starves nobody.
         """
-        return self.plan.kind == "shared" and self.is_ready and self.clock.monotonic() - self.table.pulse > self.lease
+        is_bound = self.plan.kind == "shared" and self.is_ready and self.leave_by is None
+        return is_bound and self.clock.monotonic() - self.table.pulse > self.lease
 
     def declare_lost(self) -> None:
         """Say that its row is dead: it must end. Called by the beat."""
@@ -149,9 +147,14 @@ class Offspring:
         """See ``Sender.send``."""
         return self.sender.send(message)
 
-    def stop_run(self, run: Run, reason: str) -> None:
-        """Tell the body of ``run`` to stop."""
-        self.told.setdefault(run, self.clock.monotonic())
+    def cancel(self, runs: set[Run]) -> None:
+        """Tell the bodies of ``runs`` to stop; they are all whose cancel is requested."""
+        now = self.clock.monotonic()
+        self.told = {run: self.told.get(run, now) for run in runs}
+        for run in runs:
+            self._stop_run(run, "Cancelled")
+
+    def _stop_run(self, run: Run, reason: str) -> None:
         self.send({
             "op": "stop", "job": str(run.job_id), "epoch": run.epoch, "reason": reason,  # type: ignore[typeddict-item]
         })  # fmt: skip
@@ -182,9 +185,13 @@ class Offspring:
     def bury(self) -> Death:
         """Return what is known of its death, and free what it held."""
         status = self.process.returncode
-        if self.cause is Cause.ITSELF and status in _EXITS:
-            self.cause = _EXITS[status]
         entries: tuple[Entry, ...] = tuple(self.table.entries())
+        if self.cause is Cause.ITSELF:
+            # A body may call os._exit() with any status: it must not pass for an end of ours.
+            if status == 0 and not entries:
+                self.cause = Cause.DRAINED
+            elif status == EXIT_FENCED and self.clock.monotonic() >= self.table.fence:
+                self.cause = Cause.FENCED
         self.stacks.seek(0)
         stacks = self.stacks.read(MAX_STACKS).decode("utf-8", "replace")
         self.stacks.close()

@@ -22,7 +22,7 @@ class Part(ABC):
     name: str
 
     def __init__(self) -> None:
-        self._life = threading.Lock()  # guards _thread
+        self._life = threading.Lock()  # guards _thread, and that start and stop are not half done
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -50,8 +50,9 @@ class Part(ABC):
 
     def stop(self) -> None:
         """Ask the thread to end."""
-        self._stop.set()
-        self.wake()
+        with self._life:  # a wake-up that came late would reach the thread of the next start
+            self._stop.set()
+            self.wake()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the thread to end; returns whether it has."""
@@ -62,7 +63,7 @@ class Part(ABC):
         thread.join(timeout)
         return not thread.is_alive()
 
-    def wake(self) -> None:
+    def wake(self) -> None:  # noqa: B027 - most wait on nothing else
         """Make a waiting ``run`` look around. Override it where ``run`` waits on more."""
 
     @abstractmethod
@@ -78,5 +79,5 @@ class Part(ABC):
         finally:
             close_thread_connections()
 
-    def on_failure(self) -> None:
+    def on_failure(self) -> None:  # noqa: B027 - most processes go on
         """Called in the thread if ``run`` raised: a bug. Override it to end the process."""

@@ -16,8 +16,8 @@ from ..core.states import Executor
 
 ChildKind = Literal["shared", "process", "solo"]
 
-SUPERVISOR_CONNECTIONS = 3
-"""The beat, the upkeep and the listener."""
+SUPERVISOR_CONNECTIONS = 4
+"""The beat, the upkeep, the listener, and receivers of signals about outcomes written there."""
 
 SERVICE_CONNECTIONS = 2
 """In each child: claims and finishes share one; receivers of signals have one."""

@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from django.db import Error
+
 from ..compat import task_backends
-from ..core.errors import TaskTimeout, UnknownTask
+from ..core.errors import TaskTimeout
 from ..core.retry import retry_delay
 from ..models import Job
 from ..tasks.registry import resolve
@@ -32,8 +34,11 @@ def retry_of_overdue(alias: str, run: Run, outcome: Outcome) -> Outcome:
         return outcome
     try:
         task = resolve(job.task).with_overrides(json.loads(job.overrides))
-    except UnknownTask:
-        return outcome
+        result = load_result(job.backend, job.id)
+    except Error:
+        raise  # the database is away: the caller tries again
+    except Exception as error:  # noqa: BLE001 - no task, no backend or no arguments here: that is the end of the job
+        return replace(outcome, detail=f"{outcome.detail}\nNot retried: {type(error).__name__}: {error}")
     verdict = retry_delay(
         attempts=job.attempts,
         max_attempts=task.max_attempts,
@@ -41,7 +46,7 @@ def retry_of_overdue(alias: str, run: Run, outcome: Outcome) -> Outcome:
         retry_on=task.retry_on,
         dont_retry=task.dont_retry,
         exception=TaskTimeout(f"{job.task} {job.id} ran longer than its timeout"),
-        result=load_result(job.backend, job.id),
+        result=result,
     )
     detail = f"{outcome.detail}\n{verdict.note}" if verdict.note else outcome.detail
     return replace(outcome, retry_in=verdict.delay, detail=detail)

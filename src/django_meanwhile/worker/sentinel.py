@@ -15,6 +15,7 @@ from .. import logs
 from ..core import errors
 from ..core.errors import Cancelled, Interrupted, JobStopped, LeaseLost, TaskTimeout
 from ..core.states import Executor as Kind
+from ..core.text import class_path
 from .part import Part
 from .slots import Flag
 
@@ -155,16 +156,18 @@ class Sentinel(Part):
 
         A thread cannot be made to heed a cancel, so only its timeout counts.
         """
+        reason = handle.stop_reason
         told = self._told.setdefault(handle.job.run, now)
+        due = reason is TaskTimeout or (reason is Cancelled and executor.kind is Kind.ASYNCIO)
+        if reason is Cancelled and handle.deadline is not None and now >= handle.deadline and not due:
+            due, told = True, max(told, handle.deadline)
         deaf = now - told >= self._stop_grace
-        heeds_cancel = executor.kind is Kind.ASYNCIO
-        due = handle.stop_reason is TaskTimeout or (handle.stop_reason is Cancelled and heeds_cancel)
-        if not (deaf and due) or executor.kind is Kind.PROCESS:
+        executor.insist(handle)
+        if reason is None or not (deaf and due) or executor.kind is Kind.PROCESS:
             return
         if executor.write_off(handle):
             logs.for_job(logger, handle.job.id, handle.job.task).warning(
-                "does not stop (%s); its slot is written off and replaced",
-                handle.stop_reason.__name__,
+                "does not stop (%s); its slot is written off and replaced", class_path(reason).rpartition(".")[2]
             )
             self._courier.poke()
         too_many = len(executor.written_off()) > executor.slots
@@ -174,7 +177,7 @@ class Sentinel(Part):
 
     def _check_budget(self) -> None:
         if self._claimer.is_spent:
-            self._recycle("it has run as many jobs as max_tasks allows")
+            self._recycle("it has run all the jobs that it was started for")
 
     def _recycle(self, why: str) -> None:
         if Flag.RECYCLING not in self._table.flags:

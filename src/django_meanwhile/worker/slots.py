@@ -5,8 +5,9 @@ entry and its pulse; the supervisor writes the fence alone. So each field has on
 writer, and no lock is needed or possible (a lock would die with its holder).
 
 An entry's payload is written before its status byte, and the status byte is
-cleared first: a reader sees a whole entry or none. The table outlives a SIGKILL
-of the child, which is what it is for::
+cleared first: a reader sees a whole entry or none. Pulse and fence are written
+and read as one aligned word each: half a fence would be one that has passed.
+The table outlives a SIGKILL of the child, which is what it is for::
 
     header   pulse (float) | fence (float) | flags (byte)
     entry    status (byte) | job id (16 bytes) | epoch (int) | begun (float) | deadline (float)
@@ -28,8 +29,8 @@ from ..core.job import Run
 
 _HEADER = struct.Struct("=ddBxxxxxxx")
 _ENTRY = struct.Struct("=Bxxxxxxx16sqdd")
-_PULSE_AT, _FENCE_AT, _FLAGS_AT = 0, 8, 16
-_DOUBLE = struct.Struct("=d")
+_PULSE, _FENCE = 0, 1  # among the doubles
+_FLAGS_AT = 16
 
 FREE, RUNNING, ENDED = 0, 1, 2
 
@@ -58,6 +59,9 @@ class SlotTable:
         self.fd = fd
         self.capacity = capacity
         self._map = mmap.mmap(fd, _size(capacity))
+        # Not struct: pack_into() fills with zeros first, which a reader in another process sees.
+        self._doubles = memoryview(self._map).cast("d")
+        self._closed = False
         self._lock = threading.Lock()  # the child's threads, for _free and _index
         self._free = list(reversed(range(capacity)))
         self._index: dict[Run, int] = {}
@@ -73,9 +77,13 @@ class SlotTable:
         return table
 
     def close(self) -> None:
-        """Unmap and close. Idempotent."""
-        if not self._map.closed:
-            self._map.close()
+        """Close the descriptor. Idempotent.
+
+        The memory stays mapped for whoever still holds the table: the beat may be about
+        to move the fence of a child that is just being buried.
+        """
+        if not self._closed:
+            self._closed = True
             os.close(self.fd)
 
     # --- header -------------------------------------------------------------------------
@@ -83,20 +91,20 @@ class SlotTable:
     @property
     def pulse(self) -> float:
         """Monotonic seconds of the child's last sign of life; written by the child."""
-        return self._double(_PULSE_AT)
+        return self._doubles[_PULSE]
 
     @pulse.setter
     def pulse(self, value: float) -> None:
-        _DOUBLE.pack_into(self._map, _PULSE_AT, value)
+        self._doubles[_PULSE] = value
 
     @property
     def fence(self) -> float:
         """Monotonic seconds at which the child must stop by itself; written by the supervisor."""
-        return self._double(_FENCE_AT)
+        return self._doubles[_FENCE]
 
     @fence.setter
     def fence(self, value: float) -> None:
-        _DOUBLE.pack_into(self._map, _FENCE_AT, value)
+        self._doubles[_FENCE] = value
 
     @property
     def flags(self) -> Flag:
@@ -141,15 +149,18 @@ class SlotTable:
         """Return every begun run whose outcome is not known to be written."""
         found = []
         for index in range(self.capacity):
-            status, job_id, epoch, begun, deadline = _ENTRY.unpack_from(self._map, _at(index))
+            status, job_id, epoch, begun, deadline = _ENTRY.unpack(self._settled(_at(index)))
             if status != FREE:
                 run = Run(UUID(bytes=job_id), epoch)
                 found.append(Entry(run=run, ended=status == ENDED, begun=begun, deadline=deadline))
         return found
 
-    def _double(self, at: int) -> float:
-        value: float = _DOUBLE.unpack_from(self._map, at)[0]
-        return value
+    def _settled(self, at: int) -> bytes:
+        """Read an entry until it is the same twice: a living child may be using its place again."""
+        while True:
+            raw = self._map[at : at + _ENTRY.size]
+            if raw == self._map[at : at + _ENTRY.size]:
+                return raw
 
 
 def capacity_for(slots: int) -> int:

@@ -36,7 +36,7 @@ from .listener import Listener
 from .offspring import Offspring
 from .plan import ChildPlan
 from .slots import Flag
-from .upkeep import Estate, Upkeep
+from .upkeep import CANCELS_EVERY, Estate, Upkeep
 from .verdict import Cause, describe_status
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ HEALTHY_AFTER = 10.0
 """A child that lived this long did not die of its start: the respawn delay is forgotten."""
 
 MAX_SOLOS = 2
+PART_WITHIN = 2.0
+"""Seconds that all threads together get to end; they are daemons."""
+
 SETTLE_WITHIN = 5.0
 """Seconds that a stopping supervisor waits for the database; a sweeper does the rest."""
 
@@ -176,8 +179,9 @@ class Supervisor:
             logger.error("the database is away: the last jobs are left to another worker's sweep")
         for part in reversed(self._parts):
             part.stop()
+        end = self._clock.monotonic() + PART_WITHIN
         for part in self._parts:
-            part.join(SETTLE_WITHIN)
+            part.join(max(0.0, end - self._clock.monotonic()))
 
     @contextmanager
     def _signals(self) -> Iterator[int]:
@@ -212,8 +216,9 @@ class Supervisor:
                 staying.remove(wanted)
             else:
                 self._spawn(wanted)
-        solos = sum(child.plan.kind == "solo" for child in self._children)
-        for _ in range(min(self._upkeep.suspects, MAX_SOLOS) - solos):
+        solos = [child for child in self._children if child.plan.kind == "solo"]
+        idle = [child for child in solos if not child.table.entries()]
+        for _ in range(min(self._upkeep.suspects - len(idle), MAX_SOLOS - len(solos))):
             self._spawn(ChildPlan(kind="solo"))
 
     def _spawn(self, wanted: ChildPlan) -> None:
@@ -258,7 +263,13 @@ class Supervisor:
 
     def _see_off(self, child: Offspring, now: float) -> None:
         """Keep a leaving child to its time: ask, interrupt, kill."""
-        if child.leave_by is None or now < child.leave_by:
+        if child.leave_by is None:
+            return
+        if now < child.leave_by:
+            going_on = [entry for entry in child.table.entries() if not entry.ended]
+            patience = self._plan.stop_grace + OVERDUE_BY
+            if going_on and all(now > entry.deadline + patience for entry in going_on):
+                child.kill(Cause.OVERDUE)  # nothing is left but bodies that do not stop
             return
         if not child.interrupted:
             child.interrupted = True
@@ -278,10 +289,11 @@ class Supervisor:
             return
         going_on = [entry for entry in child.table.entries() if not entry.ended]
         patience = max(self._plan.stop_grace, OVERDUE_BY)
+        deaf_after = self._plan.stop_grace + CANCELS_EVERY  # it may have begun between two orders
         for entry in going_on:
             if now > entry.deadline + patience:
                 child.overdue.add(entry.run)
-            elif single and now > child.told.get(entry.run, now) + self._plan.stop_grace:
+            elif single and now > max(child.told.get(entry.run, now), entry.begun) + deaf_after:
                 child.cancelled.add(entry.run)
         if child.overdue:
             child.kill(Cause.OVERDUE, dump=True)

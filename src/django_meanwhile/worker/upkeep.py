@@ -184,9 +184,12 @@ class Upkeep(Part):
         children = {child.worker_id: child for child in self._children()}
         if not children:
             return
+        requested: dict[UUID, set[Run]] = {worker_id: set() for worker_id in children}
         for worker_id, run in self._store.cancel_requests(children):
-            if run not in children[worker_id].told:
-                children[worker_id].stop_run(run, "Cancelled")
+            requested[worker_id].add(run)
+        for worker_id, runs in requested.items():
+            # Every time, while it stands: the body may not have begun when it was first said.
+            children[worker_id].cancel(runs)
 
     def _promote(self) -> None:
         if self._store.promote():

@@ -39,7 +39,8 @@ _OURS = frozenset({Cause.OVERDUE, Cause.CANCELLED, Cause.GRACE, Cause.FENCED, Ca
 class Death:
     """A dead child: its status, why, and the runs it had begun.
 
-    ``at`` is the monotonic time at which it was found dead. ``overdue`` and ``cancelled`` name runs that did not stop when they were told to.
+    ``at`` is the monotonic time at which it was found dead. ``overdue`` and ``cancelled``
+    name runs that did not stop when they were told to.
     """
 
     cause: Cause

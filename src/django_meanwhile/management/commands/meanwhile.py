@@ -1,5 +1,7 @@
 """``manage.py meanwhile``: the entry that Django finds. Parses the command line, and hands over to a subcommand."""
 
+# ruff: noqa: ARG002 - the signatures are Django's
+
 from __future__ import annotations
 
 import argparse
@@ -76,7 +78,14 @@ def find(name: str | None) -> type[Subcommand] | None:
 def _add_common_arguments(parser: CommandParser) -> None:
     """Let Django's own options stand after the subcommand as well. Without defaults: those of the command hold."""
     common = parser.add_argument_group("options of every command")
-    common.add_argument("-v", "--verbosity", type=int, choices=[0, 1, 2, 3], default=argparse.SUPPRESS, help="0: say little, 2: say more")
+    common.add_argument(
+        "-v",
+        "--verbosity",
+        type=int,
+        choices=[0, 1, 2, 3],
+        default=argparse.SUPPRESS,
+        help="0: say little, 2: say more",
+    )
     for flag in ("--settings", "--pythonpath"):  # Django has read these two already
         common.add_argument(flag, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     for flag in ("--traceback", "--no-color", "--force-color"):

@@ -19,8 +19,9 @@ class Cancel(Changes):
     name = "cancel"
     summary = "cancel jobs that have not ended"
     description = """\
-Cancels jobs. One that waits is cancelled at once. One that runs is asked to stop: its worker learns of it within about a
-second, a coroutine is cancelled, a process is ended, and a thread stops where its code asks (context.raise_if_stopped()).
+Cancels jobs. One that waits is cancelled at once. One that runs is asked to stop: its worker learns
+of it within about a second, a coroutine is cancelled, a process is ended, and a thread stops where
+its code asks (context.raise_if_stopped()).
 """
     epilog = """\
 examples:

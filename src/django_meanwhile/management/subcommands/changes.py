@@ -6,6 +6,7 @@ import sys
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -18,13 +19,15 @@ from ...store import Store
 from ..backends import by_database, reachable, store_on
 from ..bar import Bar
 from ..selection import Filter, add_filter_arguments, batches, count, filter_of, find_job
-from ..wording import bounded, jobs
+from ..wording import jobs
 from .base import Subcommand
 
 _COUNTED = 100_000
 """Above it the question says "or more"."""
 
 _YES = {"y", "yes"}
+_INTERRUPTED = 130
+"""What shells make of Ctrl-C."""
 
 
 class Changes(Subcommand):
@@ -42,6 +45,11 @@ class Changes(Subcommand):
 
     age_words: ClassVar[str]
     verb: ClassVar[str]
+
+    # What was done so far, for the report: at the end, or at Ctrl-C.
+    _found: bool
+    _became: Counter[str]
+    _looked_at: int
 
     @classmethod
     def add_arguments(cls, parser: CommandParser) -> None:
@@ -78,38 +86,45 @@ class Changes(Subcommand):
         return int(refused > 0)
 
     def _filtered(self, chosen: Filter, options: Mapping[str, Any]) -> int:
-        became: Counter[str] = Counter()
-        looked_at = 0
-        for database in by_database(options["backend"]):
-            store = store_on(database)
-            with reachable(database):
-                until = store.now()
-                total = count(store, chosen, until, _COUNTED)
-                if not total or not self._agreed(total, database, yes=options["yes"]):
-                    continue
-                with Bar(self.stderr, None if total == _COUNTED else total) as bar:
-                    for ids in batches(store, chosen, until):
-                        became += self.change(store, ids)
-                        looked_at += len(ids)
-                        bar.advance(len(ids))
-        self._report(became, looked_at)
+        self._found = False
+        self._became = Counter()
+        self._looked_at = 0
+        try:
+            for database in by_database(options["backend"]):
+                left = None if chosen.limit is None else chosen.limit - self._looked_at
+                if left != 0:
+                    self._change_all(store_on(database), replace(chosen, limit=left), yes=options["yes"])
+        except KeyboardInterrupt:
+            self._report()
+            raise CommandError("Stopped; what was done stays done.", returncode=_INTERRUPTED) from None
+        self._report()
         return 0
+
+    def _change_all(self, store: Store, chosen: Filter, *, yes: bool) -> None:
+        with reachable(store.alias):
+            until = store.now()
+            total = count(store, chosen, until, _COUNTED)
+            self._found = self._found or total > 0
+            if not total or not self._agreed(total, store.alias, yes=yes):
+                return
+            with Bar(self.stderr, None if total == _COUNTED else total) as bar:
+                for ids in batches(store, chosen, until):
+                    self._became += self.change(store, ids)
+                    self._looked_at += len(ids)
+                    bar.advance(len(ids))
 
     def _agreed(self, total: int, database: str, *, yes: bool) -> bool:
         if yes:
             return True
+        what = f"{self.verb.capitalize()} {jobs(total, _COUNTED)} in database {database!r}?"
         if not sys.stdin.isatty():
-            raise CommandError(
-                f"{self.verb.capitalize()} {bounded(total, _COUNTED)} {'job' if total == 1 else 'jobs'} in database {database!r}? "
-                "There is no terminal to ask on: add --yes."
-            )
-        question = f"{self.verb.capitalize()} {jobs(total, _COUNTED)} in database {database!r}? [y/N] "
-        return input(question).strip().lower() in _YES
+            raise CommandError(f"{what} There is no terminal to ask on: add --yes.")
+        return input(f"{what} [y/N] ").strip().lower() in _YES
 
-    def _report(self, became: Counter[str], looked_at: int) -> None:
-        for words, number in sorted(became.items()):
+    def _report(self) -> None:
+        for words, number in sorted(self._became.items()):
             self.say(f"{jobs(number)} {words}")
-        if missed := looked_at - became.total():
+        if missed := self._looked_at - self._became.total():
             self.say(f"{jobs(missed)} left alone: changed by somebody else in the meantime")
-        if not looked_at:
-            self.say(f"No job to {self.verb}.")
+        if not self._looked_at:
+            self.say("Nothing was changed." if self._found else f"No job to {self.verb}.")

@@ -1,4 +1,8 @@
-"""``meanwhile check``: what a worker would start, what the settings are, and whether the database allows it."""
+"""``meanwhile check``: what a worker would start, what the settings are, and whether the database allows it.
+
+Beside the system checks it says what takes a database to know: E030 no plan can be made, E031 the database does not
+answer, E032 it lacks migrations, W030 its server has too few connections left.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,22 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from ...compat import task_backends
 from ...conf import Settings, read_settings
 from ...logs import escape
 from ...worker.plan import WorkerPlan, make_plan
-from ..backends import Served, choose_backend, migrate_line, missing_migrations, our_backends, reachable, store_on
+from ..backends import (
+    Served,
+    choose_backend,
+    migrate_line,
+    missing_migrations,
+    our_backends,
+    problems,
+    reachable,
+    store_on,
+)
 from ..wording import table
 from .base import Subcommand
-from .worker import TAG, describe
+from .worker import describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +54,10 @@ class Check(Subcommand):
     name = "check"
     summary = "show what a worker would start, and whether the settings allow it"
     description = """\
-Shows, for each backend, what "manage.py meanwhile worker" would start; every setting in force, and whether it is the default; the
-database, its migrations, and how many connections one worker may open against how many the server allows; and the problems that
-the system checks of django_meanwhile see.
+Shows, for each backend, what "manage.py meanwhile worker" would start; every setting in force, and
+whether it is the default; the database, its migrations, and how many connections one worker may
+open against how many the server allows; and the problems that the system checks of django_meanwhile
+see.
 """
     epilog = """\
 examples:
@@ -65,12 +78,12 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
         """See the base class."""
         settings, _ = read_settings()
         served = [choose_backend(options["backend"])] if options["backend"] else our_backends()
-        problems = list(_system_checks(deploy=options["deploy"]))
+        found = problems(served, deploy=options["deploy"])
         for each in served:
-            problems += self._backend(each, settings)
+            found += self._backend(each, settings)
         self._settings(settings)
-        self._problems(problems)
-        return int(any(problem.is_serious() for problem in problems))
+        self._problems(found)
+        return int(any(problem.is_serious() for problem in found))
 
     def _backend(self, served: Served, settings: Settings) -> list[checks.CheckMessage]:
         """Print the plan of one backend; return what stands in its way."""
@@ -80,7 +93,7 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
             vendor = store_on(served.database).vendor
         except (CommandError, ImproperlyConfigured) as error:
             self.say(f"  {'impossible':14}{escape(str(error))}")
-            return [checks.Error(str(error), id="meanwhile.E020")]
+            return [checks.Error(str(error), id="meanwhile.E030")]
         for line in describe(plan, vendor):
             self.say(line)
         self.say(f"  {'queue names':14}{', '.join(map(escape, served.queues)) or 'any'}")
@@ -90,7 +103,7 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
                 capacity = capacity_of(served.database)
         except CommandError as error:
             self.say(f"  {'connections':14}unknown: the database did not answer")
-            return [checks.Error(str(error), id="meanwhile.E021")]
+            return [checks.Error(str(error), id="meanwhile.E031")]
         self.say(f"  {'connections':14}{_words(plan, capacity)}")
         self.say()
         return [*_missing(served, missing), *_too_many(served, plan, capacity)]
@@ -102,8 +115,8 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
             self.say(f"  {line}")
         self.say()
 
-    def _problems(self, problems: Iterable[checks.CheckMessage]) -> None:
-        shown = sorted(problems, key=lambda problem: -problem.level)
+    def _problems(self, found: Iterable[checks.CheckMessage]) -> None:
+        shown = sorted(found, key=lambda problem: -problem.level)
         if not shown:
             self.say(self.style.SUCCESS("No problems."))
             return
@@ -139,7 +152,9 @@ def capacity_of(database: str) -> Capacity:
             "WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
         )
         limits = dict(cursor.fetchall())
-        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
         (in_use,) = cursor.fetchone()
     allowed = limits.pop("max_connections")
     return Capacity(allowed=allowed, reserved=sum(limits.values()), in_use=in_use)
@@ -149,7 +164,8 @@ def _words(plan: WorkerPlan, capacity: Capacity) -> str:
     if capacity.allowed is None:
         return f"{plan.connections} at most for one worker; the database does not limit them"
     return (
-        f"{plan.connections} at most for one worker; the server allows {capacity.allowed}, keeps {capacity.reserved} for superusers, "
+        f"{plan.connections} at most for one worker; the server allows {capacity.allowed}, keeps "
+        f"{capacity.reserved} for superusers, "
         f"has given out {capacity.in_use}: {capacity.free} are free"
     )
 
@@ -159,7 +175,7 @@ def _missing(served: Served, missing: list[str]) -> Iterable[checks.CheckMessage
         yield checks.Error(
             f"The database {served.database!r} lacks migrations of django_meanwhile: {', '.join(missing)}.",
             hint=f"Run: {migrate_line(served.database)}",
-            id="meanwhile.E022",
+            id="meanwhile.E032",
         )
 
 
@@ -167,14 +183,8 @@ def _too_many(served: Served, plan: WorkerPlan, capacity: Capacity) -> Iterable[
     """Warn where one more worker does not fit; connections in use may be those of workers that run already."""
     if capacity.free is not None and plan.connections > capacity.free:
         yield checks.Warning(
-            f'A worker for backend "{served.backend}" may open {plan.connections} connections, and the server has {capacity.free} left.',
-            hint='Lower the numbers, as in MEANWHILE["WORKER"] = {"threads": 4}, or raise max_connections of the server.',
-            id="meanwhile.W020",
+            f'A worker for backend "{served.backend}" may open {plan.connections} connections, '
+            f"and the server has {capacity.free} left.",
+            hint='Write smaller numbers, as in MEANWHILE["WORKER"] = {"threads": 4}, or raise max_connections.',
+            id="meanwhile.W030",
         )
-
-
-def _system_checks(*, deploy: bool) -> Iterable[checks.CheckMessage]:
-    """Run our checks and those of our backends, which Django runs among those of all apps."""
-    yield from checks.run_checks(tags=[TAG], include_deployment_checks=deploy)
-    for served in our_backends():
-        yield from task_backends[served.backend].check()

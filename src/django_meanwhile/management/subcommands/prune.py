@@ -8,11 +8,10 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from ...conf import Settings, get_settings
 from ...core.states import TERMINAL, JobState
 from ...models import Job
 from ...store import Store
-from ..backends import by_database, reachable, store_on
+from ..backends import by_database, reachable, settings_in_force, store_on
 from ..bar import Bar
 from ..narrowing import in_states
 from ..wording import bounded, duration, jobs, parse_duration
@@ -28,9 +27,10 @@ class Prune(Subcommand):
     name = "prune"
     summary = "delete jobs that ended long ago"
     description = """\
-Deletes jobs that have ended, with their attempts, in small batches, each in a transaction of its own: it can be stopped at any
-time, and disturbs no worker. Without options it keeps what the setting MEANWHILE["RETENTION"] keeps, which living workers see
-to by themselves. Jobs that wait or run are never deleted.
+Deletes jobs that have ended, with their attempts, in small batches, each in a transaction of its
+own: it can be stopped at any time, and disturbs no worker. Without options it keeps what the
+setting MEANWHILE["RETENTION"] keeps, which living workers see to by themselves. Jobs that wait or
+run are never deleted.
 """
     epilog = """\
 examples:
@@ -46,7 +46,9 @@ exit status: 0 done, 2 the database cannot be asked
         """See the base class."""
         names = [state.name.lower() for state in sorted(TERMINAL)]
         parser.add_argument("--state", choices=names, metavar="STATE", help=f"only this one of {', '.join(names)}")
-        parser.add_argument("--older-than", type=parse_duration, metavar="AGE", help="ended longer ago than AGE, as in 12h, 7d, 4w")
+        parser.add_argument(
+            "--older-than", type=parse_duration, metavar="AGE", help="ended longer ago than AGE, as in 12h, 7d, 4w"
+        )
         parser.add_argument("--backend", metavar="ALIAS", help="only in the database of this backend of TASKS")
         parser.add_argument("--dry-run", action="store_true", help="delete nothing, say how many would go")
 
@@ -55,7 +57,10 @@ exit status: 0 done, 2 the database cannot be asked
         ages = _ages(options)
         if not ages:
             kept = options["state"] or "any state"
-            raise CommandError(f'Nothing to delete: MEANWHILE["RETENTION"] keeps {kept} for ever (None). Say how old with --older-than.')
+            raise CommandError(
+                f'Nothing to delete: MEANWHILE["RETENTION"] keeps {kept} for ever (None). '
+                "Say how old with --older-than."
+            )
         for database in by_database(options["backend"]):
             store = store_on(database)
             with reachable(database):
@@ -83,8 +88,8 @@ def _ages(options: Mapping[str, Any]) -> dict[JobState, float]:
     states = [JobState[options["state"].upper()]] if options["state"] else sorted(TERMINAL)
     if options["older_than"] is not None:
         return dict.fromkeys(states, options["older_than"])
-    settings: Settings = get_settings()
-    ages = {state: getattr(settings.retention, state.name.lower()) for state in states}
+    retention = settings_in_force().retention
+    ages = {state: getattr(retention, state.name.lower()) for state in states}
     return {state: age for state, age in ages.items() if age is not None}
 
 

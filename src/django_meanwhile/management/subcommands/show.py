@@ -33,8 +33,8 @@ class Show(Subcommand):
     name = "show"
     summary = "show everything about one job"
     description = """\
-Shows a job: state, times, arguments, result, progress, its counters, and every attempt that did not succeed with its traceback.
-Arguments and results may hold personal data: mind where you paste them.
+Shows a job: state, times, arguments, result, progress, its counters, and every attempt that did not
+succeed with its traceback. Arguments and results may hold personal data: mind where you paste them.
 """
     epilog = """\
 examples:
@@ -61,7 +61,8 @@ exit status: 0 found, 1 not found or not the only one, 2 the database cannot be 
         with reachable(store.alias):
             newest = Attempt.objects.using(store.alias).filter(job_id=job.pk).order_by("-epoch")[: options["attempts"]]
             attempts = list(newest)[::-1]
-            worker = Worker.objects.using(store.alias).filter(pk=job.worker_id or job.last_worker_id).first()
+            worker_id = job.worker_id or job.last_worker_id
+            worker = None if worker_id is None else Worker.objects.using(store.alias).filter(pk=worker_id).first()
             now = naive_utc(store.now())
         if options["json"]:
             self.say_json(as_json(job, attempts, worker, store.alias))
@@ -75,14 +76,22 @@ exit status: 0 found, 1 not found or not the only one, 2 the database cannot be 
 
     def _head(self, job: Job, worker: Worker | None, store: Store) -> None:
         state = JobState(job.state)
-        paint = {JobState.SUCCESSFUL: self.style.SUCCESS, JobState.FAILED: self.style.ERROR, JobState.QUARANTINED: self.style.ERROR}
+        paint = {
+            JobState.SUCCESSFUL: self.style.SUCCESS,
+            JobState.FAILED: self.style.ERROR,
+            JobState.QUARANTINED: self.style.ERROR,
+        }
         self.heading(f"Job {job.pk}")
         self._line("task", job.task)
         self.say(f"  {'state':14}{paint.get(state, str)(state.name)}{'  (suspect: runs alone)' if job.suspect else ''}")
         self._line("queue", f"{job.queue}, executor {job.executor}, priority {job.priority}")
         self._line("backend", f"{job.backend}, in database {store.alias}")
         if worker_id := job.worker_id or job.last_worker_id:
-            known = "its row is gone" if worker is None else f"{worker}, {'dead' if worker.dead_at else 'not known to be dead'}"
+            known = (
+                "its row is gone"
+                if worker is None
+                else f"{worker}, {'dead' if worker.dead_at else 'not known to be dead'}"
+            )
             self._line("worker" if job.worker_id else "last worker", f"{worker_id} ({known})")
 
     def _times(self, job: Job, now: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from ...conf import read_settings
-from ...logs import escape
 from ...core.errors import UnknownTask
+from ...logs import escape
 from ...tasks.registry import resolve
 from ..backends import UNREACHABLE, by_database, reachable, store_on
 from ..diagnosis import Finding, diagnose
@@ -26,12 +26,12 @@ class Status(Subcommand):
     name = "status"
     summary = "show queues, workers, and what is wrong"
     description = f"""\
-Shows the queues, the living workers with what they run, and a list of what is wrong. Cheap enough to be run every few seconds:
-counts stop at {LIMIT}, and history is not looked at.
+Shows the queues, the living workers with what they run, and a list of what is wrong. Cheap enough
+to be run every few seconds: counts stop at {LIMIT}, and history is not looked at.
 
-What counts as wrong: due work that no living worker takes; jobs RUNNING on a worker that is gone; a queue whose oldest ready job
-is older than --max-age; due jobs that nobody made ready; jobs of a task that this code does not have; suspects; and jobs that
-were quarantined in the last day.
+What counts as wrong: due work that no living worker takes; jobs RUNNING on a worker that is gone; a
+queue whose oldest ready job is older than --max-age; due jobs that nobody made ready; jobs of a
+task that this code does not have; suspects; and jobs that were quarantined in the last day.
 """
     epilog = """\
 examples:
@@ -50,7 +50,11 @@ exit status: 0 all right
         parser.add_argument("--json", action="store_true", help="as JSON, for programs")
         parser.add_argument("--backend", metavar="ALIAS", help="only the database of this backend of TASKS")
         parser.add_argument(
-            "--max-age", type=parse_duration, default=300.0, metavar="AGE", help="a ready job older than this is wrong (default: 5m)"
+            "--max-age",
+            type=parse_duration,
+            default=300.0,
+            metavar="AGE",
+            help="a ready job older than this is wrong (default: 5m)",
         )
 
     def handle(self, options: Mapping[str, Any]) -> int:
@@ -76,7 +80,9 @@ exit status: 0 all right
             with reachable(database):
                 snapshot = take(store, backends, overdue_after=overdue_after)
             unknown = unknown_tasks(snapshot.waiting_tasks)
-            findings = diagnose(snapshot, unknown_tasks=unknown, max_age=options["max_age"], overdue_after=overdue_after)
+            findings = diagnose(
+                snapshot, unknown_tasks=unknown, max_age=options["max_age"], overdue_after=overdue_after
+            )
             looked.append((snapshot, findings))
         return looked
 
@@ -138,7 +144,10 @@ exit status: 0 all right
             self.say(line)
             running = snapshot.running_on(worker.id)
             for job in running[:_RUNNING_SHOWN]:
-                self.say(f"    {job.id}  {escape(job.task)}  {duration(round(job.seconds))}{'  cancel requested' if job.cancel_requested else ''}")
+                self.say(
+                    f"    {job.id}  {escape(job.task)}  "
+                    f"{duration(round(job.seconds))}{'  cancel requested' if job.cancel_requested else ''}"
+                )
             if len(running) > _RUNNING_SHOWN:
                 self.say(f"    ... and {len(running) - _RUNNING_SHOWN} more")
 
@@ -179,7 +188,8 @@ def as_json(looked: Collection[tuple[Snapshot, Collection[Finding]]]) -> dict[st
                 ],
                 "workers": [_worker(snapshot, worker) for worker in snapshot.workers if worker.living],
                 "problems": [
-                    {"code": finding.code, "message": finding.message, "advice": finding.advice, **finding.details} for finding in findings
+                    {"code": finding.code, "message": finding.message, "advice": finding.advice, **finding.details}
+                    for finding in findings
                 ],
             }
             for snapshot, findings in looked

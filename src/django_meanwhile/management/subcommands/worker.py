@@ -6,22 +6,27 @@ import logging
 import os
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from ... import logs
-from ...conf import Parse, Settings, get_settings, seconds, whole
+from ...conf import Parse, Settings, seconds, whole
 from ...worker.plan import WorkerPlan, make_plan
-from ..backends import Served, choose_backend, migrate_line, missing_migrations, reachable, store_on
+from ..backends import (
+    Served,
+    choose_backend,
+    migrate_line,
+    missing_migrations,
+    problems,
+    reachable,
+    settings_in_force,
+    store_on,
+)
 from ..wording import did_you_mean, duration, parse_duration
 from .base import Subcommand
-
-TAG = "meanwhile"
 
 RANGES: dict[str, Parse] = {
     "threads": whole(0, 1000),
@@ -42,11 +47,11 @@ class Worker(Subcommand):
     name = "worker"
     summary = "run jobs until told to stop"
     description = """\
-Runs jobs until told to stop. Several workers may run at once, on one host or on many: they share the work, and take over
-from one another when one dies.
+Runs jobs until told to stop. Several workers may run at once, on one host or on many: they share
+the work, and take over from one another when one dies.
 
-SIGTERM or Ctrl-C: takes no more jobs, lets the running ones end within the grace period, gives the rest back to the queue
-uncharged, and exits. A second one: gives them back now.
+SIGTERM or Ctrl-C: takes no more jobs, lets the running ones end within the grace period, gives the
+rest back to the queue uncharged, and exits. A second one: gives them back now.
 
 Where a number is 0, jobs of that executor wait for another worker. Defaults come from MEANWHILE["WORKER"].
 """
@@ -67,24 +72,36 @@ exit status: 0 stopped or drained, 1 the command line or the settings are wrong,
     def add_arguments(cls, parser: CommandParser) -> None:
         """See the base class."""
         parser.add_argument("--threads", type=int, metavar="N", help="jobs that run at once in threads (def)")
-        parser.add_argument("--coroutines", type=int, metavar="N", help="jobs that run at once in the event loop (async def)")
-        parser.add_argument("--processes", type=int, metavar="N", help='processes for jobs of executor="process", one each')
+        parser.add_argument(
+            "--coroutines", type=int, metavar="N", help="jobs that run at once in the event loop (async def)"
+        )
+        parser.add_argument(
+            "--processes", type=int, metavar="N", help='processes for jobs of executor="process", one each'
+        )
         parser.add_argument("--queues", metavar="A,B", help="only these queues (default: all)")
-        parser.add_argument("--backend", metavar="ALIAS", help="the backend of TASKS that it works for (default: default)")
+        parser.add_argument(
+            "--backend", metavar="ALIAS", help="the backend of TASKS that it works for (default: default)"
+        )
         parser.add_argument("--max-tasks", type=int, metavar="N", help="replace a child process after N jobs")
         parser.add_argument("--drain", action="store_true", help="exit as soon as no job is due")
         parser.add_argument(
-            "--lease", type=parse_duration, metavar="TIME", help="how long after its death its jobs are taken over (setting LEASE)"
+            "--lease",
+            type=parse_duration,
+            metavar="TIME",
+            help="how long after its death its jobs are taken over (setting LEASE)",
         )
         parser.add_argument(
-            "--grace", type=parse_duration, metavar="TIME", help="how long running jobs may go on after SIGTERM (setting GRACE)"
+            "--grace",
+            type=parse_duration,
+            metavar="TIME",
+            help="how long running jobs may go on after SIGTERM (setting GRACE)",
         )
 
     def handle(self, options: Mapping[str, Any]) -> int:
         """See the base class. The status is the supervisor's."""
         served = choose_backend(options["backend"])
         plan = plan_of(served, options)
-        self._refuse_errors()
+        self._refuse_errors(served)
         vendor = _usable(plan.database)
         if options["verbosity"]:
             self.heading(f'Worker for backend "{plan.backend}", on {platform.node()}, process {os.getpid()}')
@@ -99,29 +116,19 @@ exit status: 0 stopped or drained, 1 the command line or the settings are wrong,
 
         return run(plan, log_level=level)
 
-    def _refuse_errors(self) -> None:
+    def _refuse_errors(self, served: Served) -> None:
         """Print the warnings of our system checks; errors end the command."""
-        messages = checks.run_checks(tags=[TAG])
-        errors = [message for message in messages if message.is_serious() and not message.is_silenced()]
-        if errors:
+        found = problems([served])
+        if errors := [message for message in found if message.is_serious()]:
             raise CommandError("The worker cannot start:\n" + "\n".join(str(message) for message in errors))
-        for message in messages:
-            if message.level >= checks.WARNING and not message.is_silenced():
+        for message in found:
+            if message.level >= checks.WARNING:
                 self.stderr.write(self.style.WARNING(str(message)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    name: str
-    value: str
 
 
 def plan_of(served: Served, options: Mapping[str, Any]) -> WorkerPlan:
     """Validate the flags and make the plan; ``CommandError`` names the flag, the value and the rule."""
-    try:
-        settings = get_settings()
-    except ImproperlyConfigured as error:
-        raise CommandError(f"The settings are wrong:\n{error}") from error
+    settings = settings_in_force()
     flags: dict[str, Any] = {"drain": options["drain"]}
     for name, parse in RANGES.items():
         if options[name] is not None:
@@ -135,7 +142,8 @@ def plan_of(served: Served, options: Mapping[str, Any]) -> WorkerPlan:
     plan = make_plan(settings, backend=served.backend, **flags)
     if not plan.executors:
         raise CommandError(
-            "--threads, --coroutines and --processes are all 0: such a worker could run nothing. Give one of them a number, as in --threads 8."
+            "--threads, --coroutines and --processes are all 0: such a worker could run nothing. Give one of them "
+            "a number, as in --threads 8."
         )
     return plan
 
@@ -145,14 +153,17 @@ def describe(plan: WorkerPlan, vendor: str) -> list[str]:
     shared, single = (sum(child.kind == kind for child in plan.children) for kind in ("shared", "process"))
     children = [f"{shared} for threads and coroutines"] * bool(shared) + [f"{single} of one slot"] * bool(single)
     lines = [
-        _Line("database", f"{plan.database} ({vendor}), up to {plan.connections} connections"),
-        _Line("queues", ", ".join(logs.escape(queue) for queue in plan.queues) or "all"),
-        _Line("jobs at once", f"{plan.threads} in threads, {plan.coroutines} coroutines, {plan.processes} in processes of their own"),
-        _Line("processes", f"{1 + shared + single}: a supervisor and {' and '.join(children)}"),
-        _Line("lease", f"{duration(plan.lease)}, renewed every {duration(plan.beat)}, swept every {duration(plan.sweep)}"),
-        _Line("ends", _ends(plan)),
+        ("database", f"{plan.database} ({vendor}), up to {plan.connections} connections"),
+        ("queues", ", ".join(logs.escape(queue) for queue in plan.queues) or "all"),
+        (
+            "jobs at once",
+            f"{plan.threads} in threads, {plan.coroutines} coroutines, {plan.processes} in processes of their own",
+        ),
+        ("processes", f"{1 + shared + single}: a supervisor and {' and '.join(children)}"),
+        ("lease", f"{duration(plan.lease)}, renewed every {duration(plan.beat)}, swept every {duration(plan.sweep)}"),
+        ("ends", _ends(plan)),
     ]
-    return [f"  {line.name:14}{line.value}" for line in lines]
+    return [f"  {name:14}{value}" for name, value in lines]
 
 
 def _ends(plan: WorkerPlan) -> str:
@@ -164,17 +175,23 @@ def _ends(plan: WorkerPlan) -> str:
 def _queue_names(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     if not all(names):
-        raise CommandError(f"--queues {logs.escape(text)!r}: an empty name. Write the names with commas between them, as in --queues default,mail.")
+        raise CommandError(
+            f"--queues {logs.escape(text)!r}: an empty name. Write the names with commas between them, as in "
+            "--queues default,mail."
+        )
     return names
 
 
 def _refuse_unknown_queues(flag: Iterable[str] | None, settings: Settings, served: Served) -> None:
     """A queue that the backend does not have would never get a job: most likely a slip of the pen."""
-    source, names = ("--queues", flag) if flag is not None else ('MEANWHILE["WORKER"]["queues"]', settings.worker.queues)
+    source, names = (
+        ("--queues", flag) if flag is not None else ('MEANWHILE["WORKER"]["queues"]', settings.worker.queues)
+    )
     for name in names:
         if served.queues and name not in served.queues:
             raise CommandError(
-                f'{source} names {logs.escape(name)!r}, a queue that TASKS["{served.backend}"]["QUEUES"] does not list. '
+                f"{source} names {logs.escape(name)!r}, a queue that "
+                f'TASKS["{served.backend}"]["QUEUES"] does not list. '
                 f"{did_you_mean(logs.escape(name), served.queues)}"
             )
 
@@ -186,6 +203,8 @@ def _usable(database: str) -> str:
         missing = missing_migrations(database)
     if missing:
         raise CommandError(
-            f"Database {database!r} lacks migrations of django_meanwhile: {', '.join(missing)}. Run: {migrate_line(database)}", returncode=2
+            f"Database {database!r} lacks migrations of django_meanwhile: {', '.join(missing)}. Run: "
+            f"{migrate_line(database)}",
+            returncode=2,
         )
     return store.vendor
