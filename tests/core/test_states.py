@@ -30,7 +30,7 @@ def test_the_table_is_closed():
 
 def test_live_and_terminal_divide_the_states():
     """Each state is live or terminal, never both, and knows which."""
-    assert LIVE | TERMINAL == set(JobState)
+    assert set(JobState) == LIVE | TERMINAL
     assert not LIVE & TERMINAL
     assert {state for state in JobState if state.is_terminal} == TERMINAL
 

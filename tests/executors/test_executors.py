@@ -37,7 +37,7 @@ class Blockade:
         self._leave()
 
     async def _wait_on_loop(self):
-        while not self.released.is_set():
+        while not self.released.is_set():  # noqa: ASYNC110 - it is set by another thread
             await asyncio.sleep(0.001)
         self._leave()
 

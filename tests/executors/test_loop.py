@@ -115,7 +115,7 @@ def test_a_coroutine_that_cancels_every_task_still_ends(served):
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
 def test_an_exit_in_a_task_of_the_bodys_own_ends_nobody_else(served, error):
-    """asyncio lets such errors through to the loop's thread: it goes on, and so do the other bodies."""
+    """Asyncio lets such errors through to the loop's thread: it goes on, and so do the other bodies."""
     asleep = Asleep()
     neighbour = served.submit(asleep)
     asleep.wait_entered()

@@ -161,7 +161,7 @@ def test_a_stop_between_begun_and_the_body_is_not_lost(main, bodies):
 
 
 def test_a_signal_that_was_missed_is_made_up_for(main, bodies):
-    """It came when the blocking call was just about to begin, and its handler waits for the call: insisting ends it."""
+    """It came when the blocking call was about to begin, and its handler waits for the call: insisting ends it."""
     asleep = threading.Event()
 
     def body():
@@ -185,7 +185,7 @@ def test_a_signal_that_was_missed_is_made_up_for(main, bodies):
 
 
 def test_a_body_that_cleans_up_is_left_in_peace(main, bodies):
-    """The reason is raised once: whoever insists later, or signals the whole group, does not disturb the cleaning up."""
+    """The reason is raised once: whoever insists later, or signals the group, does not disturb the cleaning up."""
     asleep, cleaned = threading.Event(), []
 
     def body():

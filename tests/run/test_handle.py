@@ -34,7 +34,7 @@ def test_a_stop_is_seen_by_the_body(handle, reason):
         handle.raise_if_stopped()
 
 
-@pytest.mark.parametrize(("first", "second"), [pair for pair in itertools.product(REASONS, OTHERS)])
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(REASONS, OTHERS)))
 def test_the_first_reason_stands(handle, first, second):
     """A timeout does not become a cancel, nor the other way round: the second reason changes nothing."""
     assert handle.stop(first)

@@ -381,7 +381,7 @@ def test_a_body_that_lets_the_reason_pass_ends_by_it(bodies, reason, end):
 
 @pytest.mark.parametrize(("reason", "end"), ENDS)
 def test_a_cancelled_coroutine_ends_by_the_reason_it_was_cancelled_for(bodies, reason, end):
-    """asyncio knows one way to stop a coroutine; the outcome says which of our four it was."""
+    """Asyncio knows one way to stop a coroutine; the outcome says which of our four it was."""
 
     async def body(context):
         context.handle.stop(reason)
@@ -596,7 +596,7 @@ def test_context_variables_of_a_body_end_with_it(run_body):
     assert json.loads(run_body(body).result) == "set by the body"
     assert variable.get() == "untouched"
     assert (translation.get_language(), timezone.get_current_timezone_name()) == before
-    assert json.loads(run_body(lambda: variable.get()).result) == "untouched"
+    assert json.loads(run_body(variable.get).result) == "untouched"
 
 
 # --- task_started ---------------------------------------------------------------------------

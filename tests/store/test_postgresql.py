@@ -102,7 +102,7 @@ def test_the_beats_connection_gives_up_before_the_next_beat(scene, store, monkey
 
     with scene.actors(1) as (actor,):
         actor.do(use_service_connection, scene.alias, {**store.connection_options(), **store.beat_options(2.5)})
-        assert actor.do(shown) == ("2500ms", "7MB")
+        assert actor.do(shown) == ("1250ms", "7MB")
         with pytest.raises(OperationalError, match="timeout"):
             actor.do(_sleep, scene.alias, 10)
 

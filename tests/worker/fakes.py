@@ -1,4 +1,4 @@
-"""Fakes for a worker's parts: a store of scripted answers, an executor that runs nothing, a child that is no process."""
+"""Fakes for a worker's parts: a store of scripted answers, an idle executor, a child that is no process."""
 
 import threading
 from collections import deque

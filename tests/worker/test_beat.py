@@ -193,7 +193,7 @@ def test_an_outage_is_said_once_and_loudly(make, caplog):
 
 
 def test_a_child_that_is_buried_during_a_renewal_does_not_end_the_beat():
-    """Its table is closed by the main thread while the statement is on its way; its neighbours are renewed all the same."""
+    """Its table is closed by the main thread while the statement is on its way; its neighbours are renewed."""
     from django_meanwhile.worker.slots import Flag, SlotTable
 
     leaving, staying = FakeChild(), FakeChild()

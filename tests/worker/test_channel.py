@@ -85,7 +85,7 @@ def test_the_end_of_the_pipe_is_the_end_of_the_supervisor(ends):
 
 
 def test_closing_twice_and_sending_after_it_are_harmless(ends):
-    """The number of a closed descriptor may be another file's by now: nothing is written to it, nothing closed twice."""
+    """A closed descriptor's number may be another file's by now: nothing is written to it, nothing closed twice."""
     sender, _ = ends
     number = sender._fd
     reader, writer = os.pipe()

@@ -11,6 +11,7 @@ from django.db import connections
 from django_meanwhile.conf import Retention, real_clock
 from django_meanwhile.store import wake
 from django_meanwhile.worker.beat import Beat
+from django_meanwhile.worker.channel import Receiver
 from django_meanwhile.worker.completer import Completer
 from django_meanwhile.worker.courier import Courier
 from django_meanwhile.worker.herald import Herald
@@ -18,7 +19,6 @@ from django_meanwhile.worker.listener import Listener
 from django_meanwhile.worker.part import Part
 from django_meanwhile.worker.sentinel import Sentinel
 from django_meanwhile.worker.slots import SlotTable
-from django_meanwhile.worker.channel import Receiver
 from django_meanwhile.worker.upkeep import Upkeep
 from tests.worker.fakes import WITHIN, FakeChild, FakeStore, plan
 

@@ -302,7 +302,7 @@ def test_who_must_go_anyway_is_not_written_off(watch, kind, reason):
 
 
 def test_a_thread_is_not_written_off_for_a_cancel_but_for_its_timeout(watch):
-    """A ``def`` need not heed a cancel; but a cancelled body that also overruns its timeout holds its slot no longer."""
+    """A ``def`` need not heed a cancel; but one that also overruns its timeout holds its slot no longer."""
     it = watch(FakeExecutor(slots=2))
     it.look()
     one, endless = handle(deadline=it.clock.now + 60), handle()
@@ -329,7 +329,7 @@ def test_a_process_is_not_written_off(watch):
 
 
 def test_a_body_that_may_have_missed_its_stop_is_told_again(watch):
-    """A signal can be lost in the moment in which a blocking call begins: as long as the body runs, it is insisted on."""
+    """A signal can be lost in the moment in which a blocking call begins: the sentinel insists as long as it runs."""
     told, free = handle(task=sample.do_in_process), handle(task=sample.do_in_process)
     it = watch(FakeExecutor(Kind.PROCESS, slots=1, going_on=[told, free]))
     told.stop(Cancelled)

@@ -205,7 +205,7 @@ def test_a_cancel_is_relayed_to_the_child_that_runs_the_job_for_as_long_as_it_st
     bench.store.cancel_requests = lambda worker_ids: [(first.worker_id, run(1))]
     for _ in range(3):
         bench.round(CANCELS_EVERY)
-    assert first.cancelled == [{run(1)}] * 3
+    assert [runs for runs in first.cancelled if runs] == [{run(1)}] * 3
     assert not any(second.cancelled)
 
 
@@ -353,7 +353,7 @@ def test_a_stop_ends_a_long_pruning(bench):
 
 
 def test_each_duty_has_its_own_time():
-    """A round does what is due: cancels and promotions twice a second, a sweep every so often, pruning once a minute."""
+    """Cancels and promotions twice a second, a sweep every so often, pruning once a minute."""
     bench = Bench(sweep=5.0)
     counts = {}
     for _ in range(4 * 120):

@@ -85,7 +85,7 @@ def test_a_cancelled_run_is_cancelled():
 
 @pytest.mark.parametrize("cause", sorted(OURS, key=lambda cause: cause.name))
 def test_a_body_that_we_killed_after_its_deadline_has_timed_out(cause):
-    """A deaf body that is killed with its recycled child is not run again as if nothing had been: it would never end."""
+    """A deaf body, killed with its recycled child, is not run again as if nothing had been: it would never end."""
     late = death(cause, entry(A, deadline=99.0), entry(B, deadline=101.0), entry(C, ended=True, deadline=99.0))
     assert [judge(late, of).end for of in (A, B, C)] == [End.FAILED, End.INTERRUPTED, End.INTERRUPTED]
 

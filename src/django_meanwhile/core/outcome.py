@@ -11,7 +11,7 @@ raises one of the others instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from .job import ClaimedJob, Run
@@ -92,6 +92,8 @@ class Charged:
     deaths: int
     suspect: bool
     retry_on_crash: bool
+    #: For log lines.
+    task: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, job: ClaimedJob) -> Charged:
@@ -102,6 +104,7 @@ class Charged:
             deaths=job.deaths,
             suspect=job.suspect,
             retry_on_crash=job.retry_on_crash,
+            task=job.task,
         )
 
 

@@ -33,7 +33,7 @@ CLAIMED_COLUMNS = (
     "retry_on_crash, suspect, cancel_requested_at, arguments, overrides, context, "
     "enqueued_at, started_at, attempted_at"
 )
-CHARGED_COLUMNS = "id, epoch, crashes, deaths, suspect, retry_on_crash"
+CHARGED_COLUMNS = "id, epoch, crashes, deaths, suspect, retry_on_crash, task"
 
 
 def uuid_of(value: UUID | str) -> UUID:
@@ -53,7 +53,14 @@ def written(rows: Iterable[Row]) -> dict[Run, JobState]:
 
 def charged_of(row: Row) -> Charged:
     """Read a row of ``CHARGED_COLUMNS``."""
-    return Charged(run=run_of(row), crashes=row[2], deaths=row[3], suspect=bool(row[4]), retry_on_crash=bool(row[5]))
+    return Charged(
+        run=run_of(row),
+        crashes=row[2],
+        deaths=row[3],
+        suspect=bool(row[4]),
+        retry_on_crash=bool(row[5]),
+        task=row[6],
+    )
 
 
 def claimed_of(row: Row) -> ClaimedJob:

@@ -170,7 +170,7 @@ class Upkeep(Part):
     def _settle_one(self, estate: Estate) -> None:
         self._store.bury([estate.worker_id])
         while held := self._store.held(estate.worker_id):
-            self._finish([self._verdict(estate.death, charged) for charged in held], "settled")
+            self._finish(held, [self._verdict(estate.death, charged) for charged in held], "settled")
         self._store.unregister([estate.worker_id])
         self._poke_children()
 
@@ -202,7 +202,7 @@ class Upkeep(Part):
             logger.warning("worker %s is dead: its lease ran out", worker_id)
         while orphans := self._store.orphans():
             decisions = [decide(orphan, _orphaned(orphan)) for orphan in orphans]
-            if not self._finish(decisions, "rescued"):
+            if not self._finish(orphans, decisions, "rescued"):
                 break  # another sweeper was faster
         self.suspects = self._store.suspects(self._plan.queues, 10)
 
@@ -228,18 +228,18 @@ class Upkeep(Part):
 
     # --- shared -------------------------------------------------------------------------
 
-    def _finish(self, decisions: list[Decision], verb: str) -> dict[Run, JobState]:
-        """Write decisions for runs that are not ours any more to run; tell of the endings."""
+    def _finish(self, jobs: list[Charged], decisions: list[Decision], verb: str) -> dict[Run, JobState]:
+        """Write a decision for each job that nobody runs any more; tell of the endings."""
         written = self._store.finish(decisions)
-        for decision in decisions:
-            state = written.get(decision.run)
+        for job in jobs:
+            state = written.get(job.run)
             if state is None:
                 continue
-            log = logs.for_job(logger, decision.run.job_id, "")
+            log = logs.for_job(logger, job.run.job_id, job.task)
             level = logging.WARNING if state.is_terminal else logging.INFO
-            log.log(level, "%s after run %d: %s", verb, decision.run.epoch, state.name)
+            log.log(level, "%s after run %d: %s", verb, job.run.epoch, state.name)
             if state.is_terminal:
-                self._herald.announce(partial(load_result, self._plan.backend, decision.run.job_id))
+                self._herald.announce(partial(load_result, self._plan.backend, job.run.job_id))
         return written
 
     def _poke_children(self) -> None:
