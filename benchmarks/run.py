@@ -128,4 +128,7 @@ def describe_machine() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except servers.ServerUnavailableError as unavailable:
+        sys.exit(f"{unavailable}\nWithout PostgreSQL: --databases sqlite")

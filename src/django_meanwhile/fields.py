@@ -15,8 +15,6 @@ from django.db import models
 from django.db.models.expressions import Func, Value
 from django.utils import timezone
 
-_TEXT = "%Y-%m-%d %H:%M:%S.%f"
-
 _COLUMNS = {
     "postgresql": "timestamp",
     "sqlite": "text",
@@ -44,7 +42,7 @@ def naive_utc(value: dt.datetime) -> dt.datetime:
 def utc_parameter(value: dt.datetime, vendor: str) -> dt.datetime | str:
     """Make the statement parameter for such a column on ``vendor``."""
     naive = naive_utc(value)
-    return naive.strftime(_TEXT) if vendor == "sqlite" else naive
+    return naive.isoformat(" ", "microseconds") if vendor == "sqlite" else naive
 
 
 def for_users(value: dt.datetime) -> dt.datetime:

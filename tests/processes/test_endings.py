@@ -9,7 +9,7 @@ from tests.playground import Project, Running, eventually
 
 from .harness import FAST, all_ended, attempts, enqueue, job, said, start_worker, truth
 
-SUCCESSFUL, FAILED, CANCELLED, QUARANTINED = 4, 5, 6, 7
+RUNNING, SUCCESSFUL, FAILED, CANCELLED, QUARANTINED = 3, 4, 5, 6, 7
 
 
 @pytest.fixture
@@ -83,6 +83,15 @@ def test_a_running_job_of_each_executor_is_cancelled_within_a_second_and_a_half(
     heard = {line.key: line.at for line in truth(project) if line.word == "end"}
     assert heard["thread"] - asked_at <= 1.5
     assert time.monotonic() - asked_at <= 3
+
+
+def test_a_cancel_before_the_body_begins_is_not_lost(project: Project, worker: Running) -> None:
+    """A job that is cancelled while its module is still being imported ends as CANCELLED soon after it began."""
+    code = "from tests.project.late import listen_late\nprint(listen_late.enqueue().id)"
+    job_id = project.python(code).stdout.split()[-1]
+    eventually(lambda: job(project, job_id)["state"] == RUNNING)
+    project.manage("meanwhile", "cancel", "--yes", job_id)
+    assert ended(project, job_id, within=10)["state"] == CANCELLED
 
 
 def test_a_catastrophic_regular_expression_is_stopped_by_the_supervisor(project: Project) -> None:

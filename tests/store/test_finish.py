@@ -205,12 +205,12 @@ def test_an_outcome_counts_though_a_cancel_was_requested(scene, store):
 def test_all_decisions_are_written_or_none(scene, store):
     """One bad decision takes its companions with it, over all batches; alone it can be found and left out."""
     jobs = scene.running(3) + [job for _ in range(3) for job in scene.running(250)]
-    impossible = Decision(run=jobs[400].run, state=JobState.RUNNING, kind=AttemptKind.FAILED)
+    impossible = Decision(run=jobs[600].run, state=JobState.RUNNING, kind=AttemptKind.FAILED)
     with pytest.raises(IntegrityError):
-        store.finish([*succeeded(jobs[:400]), impossible, *succeeded(jobs[401:])])
+        store.finish([*succeeded(jobs[:600]), impossible, *succeeded(jobs[601:])])
     assert set(scene.states().values()) == {JobState.RUNNING}
-    accepted = store.finish(succeeded(jobs[:400] + jobs[401:]))
-    assert set(accepted) == set(runs(jobs)) - {jobs[400].run}
+    accepted = store.finish(succeeded(jobs[:600] + jobs[601:]))
+    assert set(accepted) == set(runs(jobs)) - {jobs[600].run}
     assert set(accepted.values()) == {JobState.SUCCESSFUL}
 
 

@@ -231,6 +231,23 @@ def test_a_budget_ends_the_claiming():
     assert bench.claimer.due_in(ROOM) == POLL
 
 
+def test_whoever_sees_a_spent_budget_sees_the_jobs_too():
+    """The last job is with its executor before the budget is spent: the sentinel never lets the child go without it."""
+    seen = []
+
+    class Watching(FakeExecutor):
+        def submit(self, job):
+            seen.append(bench.claimer.is_spent)
+            super().submit(job)
+
+    bench = Bench(Watching(slots=2))
+    bench.claimer.limit_to(2)
+    bench.ready[Kind.THREAD] = 2
+    bench.claim()
+    assert seen == [False, False]
+    assert bench.claimer.is_spent
+
+
 def test_without_a_budget_it_is_never_spent():
     """No max_tasks, no end."""
     bench = Bench()

@@ -386,11 +386,13 @@ def test_a_body_that_ends_in_time_is_forgotten(watch):
 
 
 def test_a_spent_budget_recycles_the_child(watch):
-    """max_tasks is used up: claim no more, and let a new child come."""
-    it = watch()
+    """max_tasks is used up: claim no more, and let a new child come; but not before the last claimed job has begun."""
+    it = watch(FakeExecutor(waiting=1))
     it.look()
-    assert Flag.RECYCLING not in it.table.flags
     it.claimer.is_spent = True
+    it.look()
+    assert Flag.RECYCLING not in it.table.flags, "the job that waits would be given back"
+    it.executors[0].waiting = 0
     it.look()
     assert Flag.RECYCLING in it.table.flags
     assert it.courier.stops == 1

@@ -115,10 +115,10 @@ class Claimer:
             self._hungry.discard(executor)
         else:
             self._hungry.add(executor)
-        if self._budget is not None:
-            self._budget -= len(jobs)
         for job in jobs:
             executor.submit(job)
+        if self._budget is not None:
+            self._budget -= len(jobs)  # last: whoever sees that it is spent sees the jobs too
         return len(jobs)
 
     def _schedule_next_look(self, now: float) -> None:

@@ -176,7 +176,8 @@ class Sentinel(Part):
             self._recycle("bodies that do not stop hold its slots")
 
     def _check_budget(self) -> None:
-        if self._claimer.is_spent:
+        # Not before the last ones have begun: what waits would be given back.
+        if self._claimer.is_spent and not any(executor.waiting for executor in self._executors):
             self._recycle("it has run all the jobs that it was started for")
 
     def _recycle(self, why: str) -> None:
