@@ -14,6 +14,7 @@ from django_meanwhile.core.outcome import (
     CRASHED_PATH,
     INTERRUPTED_PATH,
     MAX_CRASHES,
+    MAX_DEATHS,
     MAX_SHARED_DEATHS,
     Charged,
     Decision,
@@ -233,6 +234,16 @@ def test_the_longest_way_into_quarantine_is_five_deaths():
         ("READY", True),
         ("QUARANTINED", False),
     ]
+
+
+def test_a_job_with_which_ten_workers_died_is_quarantined():
+    """Deaths of whole workers prove little, but there is an end to it: the tenth, not the ninth."""
+    job, states = charged(), []
+    for _ in range(MAX_DEATHS):
+        decision = decide(job, Outcome(end=End.SHARED_DEATH))
+        states.append(decision.state)
+        job = after(job, decision)
+    assert states == [JobState.READY] * 9 + [JobState.QUARANTINED]
 
 
 @pytest.mark.parametrize("end", [End.INTERRUPTED, End.NOT_BEGUN])

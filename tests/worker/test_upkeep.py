@@ -262,7 +262,7 @@ def test_a_sweep_is_kill_then_select_then_release(bench):
     assert bench.store.called("kill") == [({dead.worker_id},)]
     decisions = bench.settled()
     assert (decisions[1].deaths, decisions[1].interruptions, decisions[1].state) == (1, 1, JobState.READY)
-    assert (decisions[2].crashes, decisions[2].deaths, decisions[2].state) == (1, 0, JobState.READY)
+    assert (decisions[2].crashes, decisions[2].deaths, decisions[2].state) == (0, 1, JobState.READY)
     assert decisions[3].state is JobState.FAILED
     assert all("stopped renewing its lease" in decision.detail for decision in decisions.values())
 

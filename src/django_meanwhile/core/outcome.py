@@ -23,6 +23,13 @@ MAX_CRASHES = 3
 MAX_SHARED_DEATHS = 2
 """Deaths in company before a job becomes a suspect and runs alone."""
 
+MAX_DEATHS = 10
+"""Deaths in company before a job is quarantined all the same.
+
+A suspect has company only in the death of a whole worker or host, which says
+little about the job: a deploy that goes wrong kills workers, too. Ten of them do.
+"""
+
 
 class End(Enum):
     """How a run ended."""
@@ -171,14 +178,14 @@ def _taken_away(job: Charged, outcome: Outcome) -> Decision:
     """Decide on a begun run that ended without an outcome of its own.
 
     ``on_crash="fail"`` covers all of them. Otherwise the job runs again, unless it
-    has now died alone for the third time.
+    has now died alone for the third time, or a tenth worker died with it.
     """
     alone = outcome.end is End.CRASHED
     shared = outcome.end is End.SHARED_DEATH
     crashes, deaths = job.crashes + alone, job.deaths + shared
     if not job.retry_on_crash:
         state = JobState.FAILED
-    elif crashes >= MAX_CRASHES:
+    elif crashes >= MAX_CRASHES or deaths >= MAX_DEATHS:
         state = JobState.QUARANTINED
     else:
         state = JobState.READY

@@ -201,7 +201,7 @@ class Upkeep(Part):
         for worker_id in killed:
             logger.warning("worker %s is dead: its lease ran out", worker_id)
         while orphans := self._store.orphans():
-            decisions = [decide(orphan, _orphaned(orphan)) for orphan in orphans]
+            decisions = [decide(orphan, ORPHANED) for orphan in orphans]
             if not self._finish(orphans, decisions, "rescued"):
                 break  # another sweeper was faster
         self.suspects = self._store.suspects(self._plan.queues, 10)
@@ -256,10 +256,9 @@ class Duty:
     due: float = 0.0
 
 
-def _orphaned(orphan: Charged) -> Outcome:
-    """A worker that is gone took this run with it. A suspect ran alone."""
-    return Outcome(
-        end=End.CRASHED if orphan.suspect else End.SHARED_DEATH,
-        detail="The worker that ran this job stopped renewing its lease: its host, or all of "
-        "its processes, died or were cut off.",
-    )
+ORPHANED = Outcome(
+    end=End.SHARED_DEATH,
+    detail="The worker that ran this job stopped renewing its lease: its host, or all of "
+    "its processes, died or were cut off.",
+)
+"""A worker is gone with all that it ran. Alone in its child or not, a job was not alone in that."""
