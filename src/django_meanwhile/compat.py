@@ -6,9 +6,11 @@ separate set of classes, not a shim, so nothing may import it on Django 6.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import django
+from django.core.signals import setting_changed
 
 if TYPE_CHECKING or django.VERSION >= (6, 0):
     from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, task_backends
@@ -68,12 +70,31 @@ __all__ = [
     "TaskResultDoesNotExist",
     "TaskResultMismatch",
     "TaskResultStatus",
+    "backend_class",
     "load_receivers",
     "task_backends",
     "task_enqueued",
     "task_finished",
     "task_started",
 ]
+
+
+@cache
+def backend_class(alias: str) -> type[BaseTaskBackend]:
+    """Return the class of a backend: the sender of its signals.
+
+    ``task_backends`` keeps one backend for each context; a body runs in a fresh one,
+    where asking for it makes another.
+    """
+    return type(task_backends[alias])
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "TASKS":
+        backend_class.cache_clear()
+
+
+setting_changed.connect(_forget)
 
 
 def load_receivers() -> None:

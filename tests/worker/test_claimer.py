@@ -6,7 +6,14 @@ import pytest
 from django.db import OperationalError
 
 from django_meanwhile.core.states import Executor as Kind
-from django_meanwhile.worker.claimer import AHEAD, LOOKS_AFTER_WAKE, SHORT_RUN, WAKE_WINDOW, Claimer
+from django_meanwhile.worker.claimer import (
+    AHEAD_SECONDS,
+    LOOKS_AFTER_WAKE,
+    MAX_AHEAD,
+    SHORT_RUN,
+    WAKE_WINDOW,
+    Claimer,
+)
 from tests.run.jobs import ManualClock, claimed
 from tests.worker.fakes import FakeExecutor, FakeStore, away
 
@@ -194,7 +201,9 @@ def test_a_backlog_is_worked_off_without_a_single_poll():
 # --- claiming ahead -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("seconds", "limit"), [(SHORT_RUN * 0.9, 4 + 4 * AHEAD), (SHORT_RUN, 4), (60, 4)])
+@pytest.mark.parametrize(
+    ("seconds", "limit"), [(0.015, 4 + 16), (0.004, 4 + 60), (1e-5, 4 + MAX_AHEAD), (SHORT_RUN, 4), (60, 4)]
+)
 def test_only_short_jobs_are_claimed_ahead(seconds, limit):
     """A job that waits behind a long one could run elsewhere: only short ones are taken before there is a slot."""
     bench = Bench(FakeExecutor(slots=4, usual_seconds=seconds))
@@ -203,11 +212,23 @@ def test_only_short_jobs_are_claimed_ahead(seconds, limit):
 
 def test_what_was_claimed_ahead_counts():
     """Jobs that wait in the child are part of its load: it never hoards more than it is allowed."""
-    bench = Bench(FakeExecutor(slots=4, usual_seconds=0.001))
+    bench = Bench(FakeExecutor(slots=4, usual_seconds=0.004))
     bench.ready[Kind.THREAD] = 1000
     for _ in range(5):
         bench.claim()
-    assert len(bench.executors[0].submitted) == 4 + 4 * AHEAD
+    assert len(bench.executors[0].submitted) == 4 + int(4 * AHEAD_SECONDS / 0.004)
+
+
+def test_claims_ahead_are_large():
+    """While half of what was claimed ahead is left nothing is asked for; below that, all that is missing at once."""
+    executor = FakeExecutor(slots=4, usual_seconds=0.004)
+    bench = Bench(executor)
+    bench.ready[Kind.THREAD] = 1000
+    bench.claim()
+    executor.load = 4 + 30
+    assert bench.claim() == []
+    executor.load = 4 + 29
+    assert bench.claim() == [(Kind.THREAD, 31)]
 
 
 # --- budget and suspects --------------------------------------------------------------------

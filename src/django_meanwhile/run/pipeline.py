@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import logs
-from ..compat import TaskResultStatus, task_started
+from ..compat import TaskResultStatus, backend_class, task_started
 from ..core.clock import Clock
 from ..core.codec import decode_arguments, encode_result
 from ..core.errors import (
@@ -265,5 +265,5 @@ def _moved(job: ClaimedJob, task: Task[..., Any], overrides: dict[str, Any]) -> 
 def _announce(bound: Call) -> None:
     """Send ``task_started``. A receiver that raises is logged by Django and changes nothing."""
     if task_started.has_listeners(None):
-        sender = type(bound.handle.task.get_backend())
+        sender = backend_class(bound.result.task.backend)
         task_started.send_robust(sender=sender, task_result=bound.result)

@@ -60,7 +60,8 @@ def enqueue(backend: DatabaseBackend, given: BaseTask[..., Any], calls: Sequence
     alias = backend.database
     if not task.outside_transaction:
         refuse_mismatch(task.registered_name, backend.alias, alias)
-    jobs = [_new_job(task, backend.alias, args, kwargs) for args, kwargs in calls]
+    context = capture_context()
+    jobs = [_new_job(task, backend.alias, context, args, kwargs) for args, kwargs in calls]
     if not jobs:
         return []
     stored = _insert(alias, jobs, task)
@@ -96,7 +97,9 @@ def refuse_unfindable(task: Task[..., Any]) -> None:
 # --- one call, one row ----------------------------------------------------------------------
 
 
-def _new_job(task: Task[..., Any], backend: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NewJob:
+def _new_job(
+    task: Task[..., Any], backend: str, context: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> NewJob:
     shape = _shape(task.func, task.takes_context)
     try:
         shape.signature.bind(*args, **kwargs)
@@ -115,7 +118,7 @@ def _new_job(task: Task[..., Any], backend: str, args: Sequence[Any], kwargs: Ma
         retry_on_crash=task.on_crash == "retry",
         arguments=encode_arguments(args, kwargs, task=task.registered_name, names=shape.positional),
         overrides=json.dumps(dict(task.overrides)) if task.overrides else "{}",
-        context=capture_context(),
+        context=context,
     )
 
 

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 SHORT_RUN = 0.02
 """Seconds: jobs that usually take less are claimed ahead of their slot."""
 
-AHEAD = 3
-"""How many jobs per slot are claimed ahead, where they are short."""
+AHEAD_SECONDS = 0.06
+"""How much work per slot is claimed ahead, where jobs are short: the slots go on while the courier is away."""
+
+MAX_AHEAD = 64
+"""How many jobs are claimed ahead at most: what a dead child held must be run again."""
 
 LOOKS_AFTER_WAKE = 2
 WAKE_WINDOW = 0.05
@@ -133,5 +136,9 @@ class Claimer:
             self._next_look = now + self._poll * random.uniform(0.9, 1.0)
 
     def _wanted(self, executor: Executor) -> int:
-        ahead = AHEAD * executor.slots if executor.usual_seconds < SHORT_RUN else 0
-        return executor.slots + ahead - executor.load
+        """How many jobs to ask for. While half of what was claimed ahead is left: none, so that claims stay large."""
+        usual, load = executor.usual_seconds, executor.load
+        if usual >= SHORT_RUN:
+            return executor.slots - load
+        ahead = min(MAX_AHEAD, int(executor.slots * AHEAD_SECONDS / max(usual, 1e-6)))
+        return executor.slots + ahead - load if load < executor.slots + ahead / 2 else 0
