@@ -28,7 +28,7 @@ bench: $(VENV)/.installed-dev  ## measure throughput and latency here
 
 .PHONY: test
 test: $(VENV)/.installed-dev  ## run the tests on SQLite and PostgreSQL (ARGS="-k lease -x")
-	@$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone" $(ARGS) || [ $$? -eq 5 ]
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not alone" $(ARGS) || [ $$? -eq 5 ]
 	@$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 .PHONY: lint

@@ -17,7 +17,7 @@ def test_nothing_stale_is_accepted_after_a_pause_of_the_whole_worker(project: Pr
     project.meanwhile = FAST
     audit_endings(project)
     paused = start_worker(project, *THREADS)
-    (job_id,) = enqueue(project, "pause.enqueue('a', 3)")
+    (job_id,) = enqueue(project, "pause.enqueue('a', 6)")
     first = eventually(lambda: said(project, "begin", "a"))[0]
     family = [psutil.Process(paused.pid), *children(paused)]
     for process in family:
@@ -28,7 +28,7 @@ def test_nothing_stale_is_accepted_after_a_pause_of_the_whole_worker(project: Pr
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):  # the supervisor, continued first, may have killed its child
             process.send_signal(signal.SIGCONT)
-    eventually(lambda: all_ended(project), within=20)
+    eventually(lambda: all_ended(project), within=40)
     assert recorded_twice(project) == []
     row = job(project, job_id)
     assert (row["state"], row["epoch"], row["attempts"], row["interruptions"]) == (4, 2, 1, 1)

@@ -9,9 +9,9 @@ from .harness import FAST, enqueue, job, living, said, start_worker
 
 def test_what_runs_is_finished_within_the_grace_period(project: Project) -> None:
     """After SIGTERM a running job ends SUCCESSFUL, one that waits is not begun, and the status is 0."""
-    project.meanwhile = FAST
+    project.meanwhile = FAST | {"GRACE": 20}
     worker = start_worker(project, "--threads=1", "--coroutines=0", "--processes=0")
-    first, second = enqueue(project, "pause.enqueue('a', 2)", "pause.enqueue('b', 2)")
+    first, second = enqueue(project, "pause.enqueue('a', 4.5)", "pause.enqueue('b', 4.5)")
     eventually(lambda: said(project, "begin", "a"))
     assert worker.stop() == 0
     assert job(project, first)["state"] == 4
@@ -59,8 +59,8 @@ def test_ctrl_c_of_the_whole_group_drains_too(project: Project) -> None:
 
     project.meanwhile = FAST
     worker = start_worker(project, "--threads=1", "--coroutines=0", "--processes=1")
-    first, second = enqueue(project, "pause.enqueue('a', 1)", "pause_process.enqueue('b', 1)")
+    first, second = enqueue(project, "pause.enqueue('a', 2)", "pause_process.enqueue('b', 2)")
     eventually(lambda: said(project, "begin", "a") and said(project, "begin", "b"))
     os.killpg(worker.pid, signal.SIGINT)
-    assert worker.wait(10) == 0
+    assert worker.wait(20) == 0
     assert job(project, first)["state"] == job(project, second)["state"] == 4

@@ -446,6 +446,29 @@ def test_jobs_of_a_claim_whose_reply_was_lost_are_given_back(bench):
     assert "held" not in bench.round(), "asked once"
 
 
+def test_a_body_that_ends_while_it_looks_is_not_given_back(bench):
+    """Its outcome came after the last flush and before the row was read: it is ours, and is written, not released."""
+
+    def lose():
+        bench.claimer.work = None
+        raise away()
+
+    bench.claimer.work = lose
+    with pytest.raises(OperationalError):
+        bench.round()
+    job = claimed()
+
+    def held(worker_id):
+        bench.succeed(job)
+        return [Charged.of(job)]
+
+    bench.store.plan("held", held)
+    bench.round()
+    assert not bench.store.finished
+    bench.round()
+    assert [decision.state for decision in bench.store.finished] == [JobState.SUCCESSFUL]
+
+
 def test_looking_for_them_fails_too(bench):
     """The question is asked until it is answered, and nothing is claimed before."""
 
