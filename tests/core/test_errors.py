@@ -60,7 +60,7 @@ def test_retry_takes_seconds_or_a_timedelta(after, seconds):
     assert Retry("later", after=after).after == seconds
 
 
-@pytest.mark.parametrize("after", [-1, float("inf"), float("nan"), timedelta(seconds=-1)])
+@pytest.mark.parametrize("after", [-1, float("inf"), float("nan"), timedelta(seconds=-1), "5", True, [1]])
 def test_retry_refuses_what_is_no_delay(after):
     """A negative or endless delay is refused where it is written, with the value shown."""
     with pytest.raises(InvalidOption, match=r"Retry\(after=.*zero or more seconds"):

@@ -69,7 +69,8 @@ class Retry(MeanwhileError):
 
     def __init__(self, message: str = "", *, after: float | timedelta | None = None) -> None:
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
-        if seconds is not None and not 0 <= seconds < float("inf"):
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if seconds is not None and not (is_number and 0 <= seconds < float("inf")):
             msg = f"Retry(after={after!r}): must be zero or more seconds, or a timedelta."
             raise InvalidOption(msg)
         super().__init__(message or "the task asked to be run again")

@@ -55,6 +55,8 @@ class Offspring:
     is_stopped: bool = False
     #: Told to claim no more; killed at ``leave_by``.
     leave_by: float | None = None
+    #: False while the order did not fit into a full pipe: it is given again.
+    knows_that_it_leaves: bool = False
     interrupted: bool = False
     replaced: bool = False
     cause: Cause = Cause.ITSELF
@@ -162,7 +164,7 @@ class Offspring:
     def leave(self, by: float) -> None:
         """Tell it to finish what it runs and end, at the latest at monotonic ``by``."""
         self.leave_by = by if self.leave_by is None else min(by, self.leave_by)
-        self.send({"op": "drain"})
+        self.knows_that_it_leaves = self.send({"op": "drain"})
 
     def kill(self, cause: Cause, *, dump: bool = False) -> None:
         """Kill it, its stacks dumped before if wished. ``has_exited`` sees the end."""

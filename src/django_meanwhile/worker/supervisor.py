@@ -57,6 +57,7 @@ RESPAWN_FIRST, RESPAWN_LAST = 0.1, 30.0
 HEALTHY_AFTER = 10.0
 """A child that lived this long did not die of its start: the respawn delay is forgotten."""
 
+REVIVE_EVERY = 1.0
 MAX_SOLOS = 2
 PART_WITHIN = 2.0
 """Seconds that all threads together get to end; they are daemons."""
@@ -107,6 +108,7 @@ class Supervisor:
         self._stop_requests = 0
         self._kill_at: float | None = None
         self._said_ready = False
+        self._revive_at = 0.0
         self._respawn_at = 0.0
         self._respawn_delay = RESPAWN_FIRST
         self._herald = Herald()
@@ -152,6 +154,7 @@ class Supervisor:
     def _tick(self) -> None:
         self._reap()
         self._watch()
+        self._revive_parts()
         if self._stop_requests:
             self._drain()
         else:
@@ -265,6 +268,8 @@ class Supervisor:
         """Keep a leaving child to its time: ask, interrupt, kill."""
         if child.leave_by is None:
             return
+        if not child.knows_that_it_leaves:
+            child.leave(child.leave_by)
         if now < child.leave_by:
             going_on = [entry for entry in child.table.entries() if not entry.ended]
             patience = self._plan.stop_grace + OVERDUE_BY
@@ -299,6 +304,17 @@ class Supervisor:
             child.kill(Cause.OVERDUE, dump=True)
         elif child.cancelled:
             child.kill(Cause.CANCELLED, dump=True)
+
+    def _revive_parts(self) -> None:
+        """Start a thread of ours again that a bug has ended: without its beat every lease would run out."""
+        now = self._clock.monotonic()
+        if now < self._revive_at:
+            return
+        self._revive_at = now + REVIVE_EVERY
+        for part in self._parts:
+            if not part.is_alive:
+                logger.error("the %s has ended; it is started again", part.name)
+                part.start()
 
     def _say_ready(self) -> None:
         """Say once that every child has registered: from here on jobs are picked up at once."""
