@@ -303,6 +303,13 @@ def test_suspects_are_asked_for():
         store.calls.clear()
 
 
+def test_a_solo_child_that_finds_no_suspect_has_nothing_to_live_for():
+    """Somebody else was faster: the child that was started for the suspect ends instead of idling for ever."""
+    bench = Bench(FakeExecutor(Kind.PROCESS, slots=1), suspects=True)
+    bench.claim()
+    assert bench.claimer.is_spent
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_solo_child_claims_a_suspect_of_any_kind_and_only_one(kind):
     """Its row keeps the executor that it was made for; alone, it runs in a main thread."""
