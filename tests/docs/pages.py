@@ -160,10 +160,10 @@ PAGES = [
     README,
     ARCHITECTURE,
     *(Page(ROOT / name) for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *(Page(path) for path in sorted(DOCS.glob("*.md"))),
+    *(Page(path) for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts),
 ]
 
 
 def page(name: str) -> Page:
-    """Return a page of `docs/`."""
+    """Return a page of `docs/`: `page("reference/tasks")`."""
     return Page(DOCS / f"{name}.md")
