@@ -46,6 +46,11 @@ format: $(VENV)/.installed-dev  ## repair what can be repaired of style and form
 types: $(VENV)/.installed-dev  ## check the types
 	@$(BIN)/mypy
 
+.PHONY: docs
+docs: $(VENV)/.installed-dev  ## build the documentation; a warning is an error
+	@$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 .PHONY: venv
 venv: $(VENV)/.installed-dev  ## set up .venv for development (PYTHON=python3.12 chooses the interpreter)
 

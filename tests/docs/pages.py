@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
-_FENCE = re.compile(r"```(\w*)\s*$")
+_FENCE = re.compile(r"```(\w*|\{toctree\})\s*$")
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
 _FILE = re.compile(r"# ((?:[\w-]+/)+[\w.-]+)\s*$")
 _LINK = re.compile(r"(?<!!)\[[^\]\[]*\]\(([^)\s]+)\)")
@@ -84,7 +84,8 @@ class Page:
                 before = next((text for text in reversed(lines[: start - 1]) if text.strip()), "")
                 reason = _NOT_RUN.search(before)
                 text = "\n".join(lines[start : number - 1])
-                found.append(Block(self.name, start, language, text, reason.group(1) if reason else ""))
+                if language != "{toctree}":  # that one is for the generator
+                    found.append(Block(self.name, start, language, text, reason.group(1) if reason else ""))
                 language = None
         assert language is None, f"{self.name}:{start}: a block that does not end"
         return found
