@@ -285,6 +285,13 @@ def test_psycopg_2_polls(scene, monkeypatch):
     assert isinstance(wake.make_listener(scene.alias), wake.WaitingListener)
 
 
+@on_postgresql
+def test_behind_a_pooler_nobody_listens(scene, monkeypatch):
+    """Where the settings tell of transaction pooling, no LISTEN stays behind on a connection that others use next."""
+    monkeypatch.setitem(connections[scene.alias].settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
+    assert isinstance(wake.make_listener(scene.alias), wake.WaitingListener)
+
+
 # --- SQLite ---------------------------------------------------------------------------------
 
 

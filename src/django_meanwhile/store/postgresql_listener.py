@@ -4,8 +4,8 @@ Made by ``wake.make_listener`` where psycopg 3 is installed. It takes the connec
 parameters from Django and nothing else: the connection is psycopg's own, outside
 Django's pool, and never inside a transaction.
 
-Behind a pooler in transaction mode LISTEN is accepted and nothing is ever heard; the
-poll does the work then.
+Not made where the settings tell of a pooler in transaction mode
+(``DISABLE_SERVER_SIDE_CURSORS``): LISTEN is accepted there and nothing is ever heard.
 """
 
 from __future__ import annotations

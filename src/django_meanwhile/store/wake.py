@@ -113,13 +113,23 @@ class WaitingListener:
 def make_listener(alias: str) -> Listener:
     """Make the best listener for the database ``alias``. It connects by itself, later, and again when cut off."""
     connection: Any = connections[alias]
-    deaf = (connection.vendor == "postgresql" and not get_store(alias).supports_notify) or (
+    deaf = (connection.vendor == "postgresql" and (not get_store(alias).supports_notify or _is_pooled(connection))) or (
         connection.vendor == "sqlite" and connection.is_in_memory_db()
     )
     if deaf or connection.vendor not in _LISTENERS:
         return WaitingListener()
     listener: Listener = import_string(_LISTENERS[connection.vendor])(alias)
     return listener
+
+
+def _is_pooled(connection: Any) -> bool:
+    """Say whether a pooler gives a server's connection to somebody else after each transaction.
+
+    Nobody can see that from here; but the project has told Django, which could not use server-side cursors either.
+    LISTEN would stay behind on the server's connection: never heard here, it would pile up notifications in whatever
+    clients use that connection next, web processes among them.
+    """
+    return bool(connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
 
 
 if hasattr(os, "register_at_fork"):
