@@ -1,4 +1,4 @@
-"""The app. Starts nothing by itself."""
+"""The app. Starts nothing by itself, but for the worker that a web server brings along (``embedded``)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class MeanwhileConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks; on Django 5.2, the dialect's own log receivers."""
-        from . import checks, compat  # noqa: F401, PLC0415 - after the models are loaded
+        """Register the checks; on Django 5.2, the dialect's own log receivers; a server's worker, if it is wanted."""
+        from . import checks, compat, embedded  # noqa: F401, PLC0415 - after the models are loaded
 
         compat.load_receivers()
+        embedded.install()

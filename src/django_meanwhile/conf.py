@@ -67,6 +67,9 @@ class Settings:
     stop_grace: float = 1.0
     sqlite_wal: bool = True
     task_modules: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    #: The web server brings its worker along. Without the key: the value of DEBUG.
+    embedded: bool = False
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     retention: Retention = field(default_factory=Retention)
 
@@ -94,6 +97,7 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
     reader = _Reader()
     raw = getattr(django_settings, "MEANWHILE", {})
     values = reader.section("MEANWHILE", raw, _SCHEMA)
+    values.setdefault("embedded", bool(django_settings.DEBUG))
     if isinstance(raw, Mapping):
         for key, cls, schema in (
             ("WORKER", WorkerSettings, _WORKER),
@@ -110,7 +114,7 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
 
 
 def _forget(*, setting: str, **_: object) -> None:
-    if setting == "MEANWHILE":
+    if setting in {"MEANWHILE", "DEBUG"}:
         read_settings.cache_clear()
 
 
@@ -195,6 +199,8 @@ _SCHEMA: dict[str, Parse] = {
     "STOP_GRACE": seconds(0.1, 600),
     "SQLITE_WAL": _flag,
     "TASK_MODULES": _names,
+    "CONTEXT": _names,
+    "EMBEDDED": _flag,
     "WORKER": _section,
     "RETENTION": _section,
 }

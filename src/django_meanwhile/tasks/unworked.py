@@ -44,11 +44,18 @@ class Watch:
         self._clock = clock
         self._lock = threading.Lock()
         self._asked: dict[tuple[str, str, Executor], float] = {}
+        self._expected = 0.0
+
+    def expect(self, seconds: float) -> None:
+        """Say that a worker is on its way: nobody is asked before that many seconds have passed."""
+        self._expected = self._clock.monotonic() + seconds
 
     def is_due(self, alias: str, queue: str, executor: Executor) -> bool:
         """Whether it is time to ask again. Cheap, for every enqueue."""
         asked = self._asked.get((alias, queue, executor))
-        return asked is None or self._clock.monotonic() - asked >= PERIOD
+        if asked is not None:
+            return self._clock.monotonic() - asked >= PERIOD
+        return self._clock.monotonic() >= self._expected
 
     def look(self, alias: str, wanted: Iterable[tuple[str, Executor]]) -> None:
         """Ask about the pairs that are due, and warn of those that nobody works.

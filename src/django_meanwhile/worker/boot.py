@@ -7,6 +7,8 @@ import faulthandler
 import os
 import signal
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TypedDict
 
@@ -28,11 +30,13 @@ class Specification(TypedDict):
     child: dict[str, Any]
     plan: dict[str, Any]
     log_level: int
+    inherit: list[int]
 
 
 def main(specification: Specification) -> None:
     """Run a child to its end."""
     die_with(specification["supervisor"])
+    keep_to_ourselves([*specification["inherit"], specification["pipe"], specification["table"]])
     faulthandler.enable(specification["stacks"])
     if hasattr(faulthandler, "register"):
         faulthandler.register(signal.SIGUSR1, file=specification["stacks"])
@@ -63,6 +67,23 @@ def die_with(supervisor: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != supervisor:
         sys.exit(f"the supervisor {supervisor} ended before its child started")
+
+
+def keep_to_ourselves(descriptors: Iterable[int]) -> None:
+    """Keep inherited descriptors from what the user's code starts: neither exec nor fork may take them along.
+
+    Somebody waits for the end of file or for the lock that they hold.
+    """
+    ours = tuple(descriptors)
+    for descriptor in ours:
+        os.set_inheritable(descriptor, False)
+
+    def close() -> None:
+        for descriptor in ours:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    os.register_at_fork(after_in_child=close)
 
 
 def left_to_the_supervisor(_signum: int, _frame: FrameType | None) -> None:

@@ -67,8 +67,20 @@ class Offspring:
     cancelled: set[Run] = field(default_factory=set)
 
     @classmethod
-    def spawn(cls, child: ChildPlan, plan: WorkerPlan, parent_id: UUID, clock: Clock, *, log_level: int) -> Offspring:
-        """Start a child. From the main thread only: the kernel ties it to the forking thread."""
+    def spawn(
+        cls,
+        child: ChildPlan,
+        plan: WorkerPlan,
+        parent_id: UUID,
+        clock: Clock,
+        *,
+        log_level: int,
+        inherit: tuple[int, ...] = (),
+    ) -> Offspring:
+        """Start a child. From the main thread only: the kernel ties it to the forking thread.
+
+        ``inherit`` are descriptors that it holds for as long as it lives.
+        """
         table = SlotTable.create(capacity_for(child.slots))
         stacks = tempfile.TemporaryFile(prefix="meanwhile-stacks-")  # noqa: SIM115 - lives on
         reader, writer = os.pipe()
@@ -84,12 +96,13 @@ class Offspring:
             "child": asdict(child),
             "plan": asdict(plan),
             "log_level": log_level,
+            "inherit": inherit,
         }
         warnings = [f"-W{option}" for option in sys.warnoptions]
         try:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, our own code
                 [sys.executable, *warnings, "-c", _BOOT, json.dumps(specification)],
-                pass_fds=(reader, table.fd, stacks.fileno()),
+                pass_fds=(reader, table.fd, stacks.fileno(), *inherit),
                 stdin=subprocess.DEVNULL,
             )
         finally:

@@ -40,8 +40,9 @@ from .upkeep import CANCELS_EVERY, Estate, Upkeep
 from .verdict import Cause, describe_status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from types import FrameType
+    from uuid import UUID
 
     from .plan import WorkerPlan
 
@@ -66,12 +67,22 @@ SETTLE_WITHIN = 5.0
 """Seconds that a stopping supervisor waits for the database; a sweeper does the rest."""
 
 
-def run(plan: WorkerPlan, *, log_level: int = logging.INFO) -> int:
+def run(
+    plan: WorkerPlan,
+    *,
+    log_level: int = logging.INFO,
+    identity: UUID | None = None,
+    predecessors: Collection[UUID] = (),
+    inherit: tuple[int, ...] = (),
+) -> int:
     """Run a worker until it is told to stop; return its exit status.
 
     Call it from the main thread of a process of its own, with Django set up. The
     first SIGTERM or SIGINT drains: claim no more, finish what runs within
     ``plan.grace`` seconds, give back the rest uncharged. The second does it now.
+
+    ``predecessors`` are supervisors that are certainly gone with all their children: their
+    jobs are rescued at once. ``inherit`` are descriptors that every child holds.
     """
     if "DJANGO_SETTINGS_MODULE" not in os.environ:
         sys.exit(
@@ -80,14 +91,20 @@ def run(plan: WorkerPlan, *, log_level: int = logging.INFO) -> int:
         )
     prepare_process()
     autodiscover()
-    _prepare_store(plan)
-    return Supervisor(plan, log_level=log_level).run()
+    _prepare_store(plan, predecessors)
+    return Supervisor(plan, log_level=log_level, identity=identity, inherit=inherit).run()
 
 
-def _prepare_store(plan: WorkerPlan) -> None:
+def _prepare_store(plan: WorkerPlan, predecessors: Collection[UUID]) -> None:
     """Set the database up for a worker; one that is away now is waited for later."""
+    from ..models import Worker  # noqa: PLC0415 - the apps are ready by the time a worker runs
+
     try:
-        get_store(plan.database).prepare()
+        store = get_store(plan.database)
+        store.prepare()
+        if predecessors:
+            rows = Worker.objects.using(plan.database).filter(parent_id__in=predecessors, dead_at__isnull=True)
+            store.bury(list(rows.values_list("id", flat=True)))
     except Error as error:
         logger.warning("database %r: %s: %s", plan.database, type(error).__name__, error)
     finally:
@@ -97,12 +114,20 @@ def _prepare_store(plan: WorkerPlan) -> None:
 class Supervisor:
     """See the module. Everything below runs in the main thread, except where a part calls in."""
 
-    def __init__(self, plan: WorkerPlan, *, log_level: int) -> None:
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        *,
+        log_level: int,
+        identity: UUID | None = None,
+        inherit: tuple[int, ...] = (),
+    ) -> None:
         settings = conf.get_settings()
         self._plan = plan
         self._log_level = log_level
         self._clock = conf.real_clock()
-        self._id = uuid4()
+        self._id = identity or uuid4()
+        self._inherit = inherit
         self._store = get_store(plan.database)
         self._children: tuple[Offspring, ...] = ()  # replaced whole: other threads iterate over it
         self._stop_requests = 0
@@ -225,7 +250,9 @@ class Supervisor:
             self._spawn(ChildPlan(kind="solo"))
 
     def _spawn(self, wanted: ChildPlan) -> None:
-        child = Offspring.spawn(wanted, self._plan, self._id, self._clock, log_level=self._log_level)
+        child = Offspring.spawn(
+            wanted, self._plan, self._id, self._clock, log_level=self._log_level, inherit=self._inherit
+        )
         self._children = (*self._children, child)
 
     def _reap(self) -> None:

@@ -1,0 +1,113 @@
+"""The first steps of an embedded worker, before Django is set up: what the keeper's command line calls.
+
+From here on it is an ordinary worker: the same plan, the same supervisor.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import django
+
+from .leash import Leash
+
+if TYPE_CHECKING:
+    from ..conf import Settings
+    from ..worker.plan import WorkerPlan
+    from .keeper import Specification
+
+NICENESS = 10
+"""Requests come first: of a busy core the server gets about nine tenths."""
+
+GRACE = 2.0
+"""Seconds that running jobs have, in all, after the end of the server: to end, then to heed the call to stop."""
+
+MIGRATED_EVERY = 1.0
+
+
+def main(specification: Specification) -> None:
+    """Run a worker to its end."""
+    leash = Leash(specification["pipe"])
+    leash.hold()
+    os.nice(NICENESS)
+    # A server's thread may have started us with signals blocked, and the mask outlives exec.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
+    django.setup()
+
+    from .. import logs  # noqa: PLC0415 - Django's set-up comes first
+    from ..worker.boot import keep_to_ourselves  # noqa: PLC0415
+    from ..worker.supervisor import run  # noqa: PLC0415
+
+    keep_to_ourselves([specification["lock"], specification["pipe"]])
+    logs.ensure_handler(logging.WARNING)
+    plan = _plan(specification["backend"])
+    _wait_for_tables(plan.database, leash)
+    sys.exit(
+        run(
+            plan,
+            log_level=logging.WARNING,
+            identity=UUID(specification["supervisor"]),
+            predecessors=[UUID(text) for text in specification["predecessors"]],
+            inherit=(specification["lock"],),
+        )
+    )
+
+
+def _plan(backend: str) -> WorkerPlan:
+    """Make the plan, or end with the status that says: do not try again."""
+    from django.core.management.base import CommandError  # noqa: PLC0415 - as above
+
+    from .. import logs  # noqa: PLC0415
+    from ..conf import get_settings  # noqa: PLC0415
+    from ..management.backends import choose_backend, problems, store_on  # noqa: PLC0415
+    from .keeper import EX_CONFIG  # noqa: PLC0415
+
+    errors: list[str] = []
+    try:
+        served = choose_backend(backend)
+        store_on(served.database)
+        errors += [str(message) for message in problems([served]) if message.is_serious()]
+    except CommandError as error:
+        errors.append(str(error))
+    if errors:
+        logs.get_logger("worker").error("the embedded worker cannot start: %s", "; ".join(errors))
+        sys.exit(EX_CONFIG)
+    return plan_for(get_settings(), backend)
+
+
+def plan_for(settings: Settings, backend: str) -> WorkerPlan:
+    """Return the plan of an embedded worker: as of any other, but it ends when its server does, not 25 s later."""
+    from ..worker.plan import make_plan  # noqa: PLC0415 - as above
+
+    return make_plan(settings, backend=backend, grace=max(0.0, GRACE - settings.stop_grace))
+
+
+def _wait_for_tables(database: str, leash: Leash) -> None:
+    """Wait until ``migrate`` has run; a database that does not answer is the supervisor's to wait for."""
+    from django.db import DatabaseError, connections  # noqa: PLC0415 - as above
+
+    from .. import logs  # noqa: PLC0415
+    from ..connections import prepare_process  # noqa: PLC0415
+    from ..management.backends import migrate_line, missing_migrations  # noqa: PLC0415
+
+    prepare_process()
+    said = False
+    try:
+        while missing := missing_migrations(database):
+            if not said:
+                logs.get_logger("worker").warning(
+                    "the embedded worker waits: database %r lacks migrations of django_meanwhile (%s). Run: %s",
+                    database, ", ".join(missing), migrate_line(database),
+                )  # fmt: skip
+            said = True
+            connections[database].close()
+            leash.server_is_gone.wait(MIGRATED_EVERY)
+    except DatabaseError as error:
+        logs.get_logger("worker").warning("database %r: %s", database, error)
+    finally:
+        connections.close_all()

@@ -1,0 +1,107 @@
+"""One worker per host and project: a file lock that the worker's whole tree inherits.
+
+Taken by a server's keeper, handed to the worker it starts, and held by nobody else: the lock is free when the last
+process of that worker is gone, and not before. So its next owner may declare the rows that the file names dead at
+once, without waiting for their leases.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+from django.db import connections
+
+REMEMBERED = 8
+"""Supervisors that the file names: the newest may have died before it could bury those before it."""
+
+
+class LockRefused(Exception):
+    """The lock's place cannot be trusted or used; the message says why and what to do."""
+
+
+def lock_path(backend: str, database: str) -> Path:
+    """Return the lock file of this project's ``backend`` on this host, for this user.
+
+    A project is a settings module in a place of its own, with its database: two checkouts, and two projects in one
+    database, have a worker each.
+    """
+    where = connections.settings[database]
+    name = where.get("NAME")
+    if connections[database].vendor == "sqlite":
+        name = Path(str(name)).resolve()
+    parts = [settings.SETTINGS_MODULE, _place(), backend, where["ENGINE"], name, where.get("HOST"), where.get("PORT")]
+    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:16]
+    return _directory() / f"{digest}.lock"
+
+
+def try_lock(path: Path) -> int | None:
+    """Take the lock; return its descriptor, or None while somebody else has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_file_at(path, descriptor):
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def refresh(path: Path) -> None:
+    """Keep the file young while it is in use: cleaners of temporary directories go by age."""
+    with suppress(FileNotFoundError):
+        os.utime(path)
+
+
+def read_supervisors(descriptor: int) -> list[UUID]:
+    """Return the ids of the supervisors that had the lock before, oldest first; none if the file is damaged."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    try:
+        return [UUID(text) for text in json.loads(os.read(descriptor, 4096) or b"[]")]
+    except (ValueError, TypeError, AttributeError):
+        return []
+
+
+def write_supervisors(descriptor: int, supervisors: list[UUID]) -> None:
+    """Name the supervisors whose rows the next owner may declare dead."""
+    text = json.dumps([str(supervisor) for supervisor in supervisors[-REMEMBERED:]]).encode()
+    os.pwrite(descriptor, text, 0)
+    os.ftruncate(descriptor, len(text))
+
+
+def _place() -> str:
+    """Return where the settings module lies."""
+    from importlib.util import find_spec  # noqa: PLC0415 - not a word of this module's vocabulary
+
+    spec = find_spec(settings.SETTINGS_MODULE) if settings.SETTINGS_MODULE else None
+    return str(spec.origin) if spec else ""
+
+
+def _directory() -> Path:
+    """Return a directory that only this user can write to; in a shared one anybody could keep our lock."""
+    directory = Path(tempfile.gettempdir()) / f"django-meanwhile-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise LockRefused(
+            f"{directory} is not a directory that only this user (id {os.getuid()}) can write to, so the lock of the "
+            "embedded worker cannot be trusted there. Remove it, or set TMPDIR to a directory of the server's own."
+        )
+    return directory
+
+
+def _is_file_at(path: Path, descriptor: int) -> bool:
+    """Whether the locked file is still the one that others will open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
