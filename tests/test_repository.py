@@ -17,6 +17,7 @@ TESTS = ROOT / "tests"
 # What `from django_meanwhile import ...` offers. A name added here is a promise; one removed breaks users.
 PUBLIC = {
     "Cancelled",
+    "ContextError",
     "Crashed",
     "DecodingError",
     "EncodingError",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .core.errors import (
         Cancelled,
+        ContextError,
         Crashed,
         DecodingError,
         EncodingError,
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cancelled",
+    "ContextError",
     "Crashed",
     "DecodingError",
     "EncodingError",

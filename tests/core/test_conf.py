@@ -55,6 +55,7 @@ GIVEN = {
     "STOP_GRACE": (5, 5.0),
     "SQLITE_WAL": (False, False),
     "TASK_MODULES": (["a.jobs", "b.jobs"], ("a.jobs", "b.jobs")),
+    "CONTEXT": (["tenants.context.Tenant"], ("tenants.context.Tenant",)),
 }
 WORKER = {
     "threads": (4, 4),

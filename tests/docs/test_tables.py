@@ -77,7 +77,8 @@ def test_settings_are_those_of_the_schema(heading: str, schema: dict[str, Any], 
                     parse(outside)
             assert bool(bounds.group(3)) == _accepts(parse, None)
         else:
-            assert accepted in {"True or False", "a list of names", "a list of modules", "see below"}, name
+            lists = {"a list of names", "a list of modules", "a list of classes"}
+            assert accepted in {"True or False", *lists, "see below"}, name
 
 
 def _accepts(parse: Any, value: Any) -> bool:

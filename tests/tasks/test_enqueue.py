@@ -22,7 +22,7 @@ from django_meanwhile.core.identifiers import uuid7
 from django_meanwhile.core.states import JobState
 from django_meanwhile.models import Job
 from django_meanwhile.store import wake
-from django_meanwhile.tasks.enqueue import capture_context
+from django_meanwhile.surroundings import capture
 from django_meanwhile.tasks.task import Task
 
 from .lifecycle import rolled_back
@@ -235,7 +235,7 @@ def test_language_and_time_zone_are_captured(database):
 def test_time_zones_are_named_so_that_they_mean_the_same(zone, name):
     """The stored name is a zone with the same offset, or left out where there is none."""
     with timezone.override(zone):
-        assert json.loads(capture_context()).get("time_zone") == name
+        assert json.loads(capture("a.task")).get("time_zone") == name
     if name and name.startswith("Etc"):
         moment = dt.datetime(2026, 1, 1)
         assert ZoneInfo(name).utcoffset(moment) == zone.utcoffset(moment)
@@ -244,7 +244,7 @@ def test_time_zones_are_named_so_that_they_mean_the_same(zone, name):
 def test_deactivated_translations_are_no_language():
     """Where translations are off, no language is stored."""
     with translation.override(None):
-        assert "language" not in json.loads(capture_context())
+        assert "language" not in json.loads(capture("a.task"))
 
 
 # --- refusals -------------------------------------------------------------------------------

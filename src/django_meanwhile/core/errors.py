@@ -7,6 +7,7 @@
     ├── EncodingError (ValueError)       a value that JSON rows cannot carry
     ├── DecodingError (ValueError)       a stored row that cannot be read back
     ├── TransactionMismatch              enqueue() would commit apart from the caller's data
+    ├── ContextError                     a hook of MEANWHILE["CONTEXT"] failed or is missing
     ├── NotCancellable                   the job has already ended
     ├── ResultTimeout (TimeoutError)     result.wait(timeout=…) ran out
     ├── UnknownTask (LookupError)        a stored name that no installed app registers
@@ -46,6 +47,10 @@ class DecodingError(MeanwhileError, ValueError):
 
 class TransactionMismatch(MeanwhileError):
     """``enqueue()`` inside a transaction of another database than the queue's."""
+
+
+class ContextError(MeanwhileError):
+    """A hook of ``MEANWHILE["CONTEXT"]`` failed at the enqueue or around a body, or is missing where a job needs it."""
 
 
 class NotCancellable(MeanwhileError):

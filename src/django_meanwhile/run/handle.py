@@ -75,9 +75,14 @@ class RunHandle:
         if self._stop is not None:
             raise self._stop(self.describe(self._stop))
 
+    @property
+    def label(self) -> str:
+        """Name the job, for messages."""
+        return f"{self.job.task} {self.job.id}"
+
     def describe(self, reason: type[JobStopped]) -> str:
         """Say what ``reason`` means for this job, for the traceback that a user reads."""
-        what = f"{self.job.task} {self.job.id}"
+        what = self.label
         if reason.__name__ == "TaskTimeout":
             return f"{what} ran longer than its timeout of {self.task.timeout:g} s"
         return f"{what}: {(reason.__doc__ or '').partition(chr(10))[0]}"

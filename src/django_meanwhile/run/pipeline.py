@@ -32,11 +32,11 @@ from ..core.errors import (
 from ..core.outcome import End, Outcome
 from ..core.retry import retry_delay
 from ..core.text import class_path, clip, describe
+from ..surroundings import decode_names, restored, restored_hooks
 from ..tasks.registry import resolve
 from ..tasks.result import from_claim
 from .context import TaskContext
 from .handle import RunHandle
-from .surroundings import decode_names, restored
 
 if TYPE_CHECKING:
     from ..core.job import ClaimedJob
@@ -111,20 +111,23 @@ def call(bound: Call, gate: Gate | None = None) -> Outcome:
     handle = bound.handle
     gate = gate or Gate()
     try:
-        with restored(handle.job.context):
-            _announce(bound)
+        with restored(handle.job.context) as hooks:
             try:
-                try:
-                    handle.raise_if_stopped()
-                    gate.open(handle)
-                    value = bound.function(*bound.arguments, **bound.kwargs)
-                finally:
-                    gate.close()
+                with restored_hooks(hooks, handle.label):
+                    _announce(bound)
+                    try:
+                        try:
+                            handle.raise_if_stopped()
+                            gate.open(handle)
+                            value = bound.function(*bound.arguments, **bound.kwargs)
+                        finally:
+                            gate.close()
+                    finally:
+                        gate.close()  # a signal may have come just before it was closed
+                        handle.end()
             except BaseException as error:  # noqa: BLE001 - SystemExit and MemoryError are failed attempts
-                gate.close()  # a signal may have come just before it was closed
                 handle.end()
                 return conclude(bound, error=error)
-            handle.end()
             return conclude(bound, value=value)
     except BaseException as error:  # noqa: BLE001 - see _around
         gate.close()
@@ -135,15 +138,18 @@ async def acall(bound: Call) -> Outcome:
     """Run an ``async def`` body to its outcome, in the calling asyncio task."""
     handle = bound.handle
     try:
-        with restored(handle.job.context):
-            _announce(bound)
+        with restored(handle.job.context) as hooks:
             try:
-                handle.raise_if_stopped()
-                value = await bound.function(*bound.arguments, **bound.kwargs)
+                with restored_hooks(hooks, handle.label):
+                    _announce(bound)
+                    try:
+                        handle.raise_if_stopped()
+                        value = await bound.function(*bound.arguments, **bound.kwargs)
+                    finally:
+                        handle.end()
             except BaseException as error:  # noqa: BLE001 - as above
                 handle.end()
                 return conclude(bound, error=error)
-            handle.end()
             return conclude(bound, value=value)
     except BaseException as error:  # noqa: BLE001 - see _around
         return _around(bound, error)

@@ -17,7 +17,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
-from django.utils import timezone, translation
 
 from ..compat import InvalidTask, TaskResultStatus, task_enqueued
 from ..core.codec import decode_arguments, encode_arguments
@@ -26,6 +25,7 @@ from ..core.job import Enqueued, NewJob
 from ..core.states import Executor, JobState
 from ..fields import for_users, naive_utc
 from ..store import get_store, wake
+from ..surroundings import capture
 from .registry import is_discovered, may_import, registry
 from .result import TaskResult
 from .task import Task
@@ -53,14 +53,15 @@ def enqueue(backend: DatabaseBackend, given: BaseTask[..., Any], calls: Sequence
     """Insert one job for each call, all or none, and return their results in order.
 
     Raises ``TypeError`` for arguments that the function would not take,
-    ``EncodingError``, ``TransactionMismatch`` and ``InvalidTask``; then nothing was written.
+    ``EncodingError``, ``TransactionMismatch``, ``ContextError`` and ``InvalidTask``; then
+    nothing was written.
     """
     task = registry.adopt(given)
     refuse_unfindable(task)
     alias = backend.database
     if not task.outside_transaction:
         refuse_mismatch(task.registered_name, backend.alias, alias)
-    context = capture_context()
+    context = capture(task.registered_name)
     jobs = [_new_job(task, backend.alias, context, args, kwargs) for args, kwargs in calls]
     if not jobs:
         return []
@@ -144,33 +145,6 @@ def _shape(function: Callable[..., Any], takes_context: bool) -> Shape:  # noqa:
         signature=inspect.Signature(parameters),
         positional=tuple(p.name for p in parameters if p.kind in kinds),
     )
-
-
-def capture_context() -> str:
-    """Return the language and time zone in force, for ``run.surroundings`` to restore."""
-    context = {}
-    language = translation.get_language()
-    if language is not None:
-        context["language"] = language
-    zone = _zone_name()
-    if zone is not None:
-        context["time_zone"] = zone
-    return json.dumps(context)
-
-
-def _zone_name() -> str | None:
-    """Name the current time zone as ``ZoneInfo`` would; None for an offset that no zone has."""
-    zone = timezone.get_current_timezone()
-    key = getattr(zone, "key", None)
-    if key is not None:
-        return str(key)
-    offset = zone.utcoffset(None)
-    if offset is None:
-        return None
-    hours, rest = divmod(offset.total_seconds(), 3600)
-    if rest or not -12 <= hours <= 14:  # noqa: PLR2004 - the zones that exist
-        return None
-    return f"Etc/GMT{-int(hours):+d}" if hours else "UTC"
 
 
 # --- writing --------------------------------------------------------------------------------
