@@ -57,6 +57,8 @@ class Call:
     args: list[Any]
     kwargs: dict[str, Any]
     result: Any
+    #: Shown the exception of a failed attempt. For ``testing``: a worker keeps no traceback, and so no locals, alive.
+    witness: Callable[[BaseException], object] | None = None
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -190,7 +192,7 @@ def conclude(bound: Call, *, value: Any = None, error: BaseException | None = No
     if error is None and reason is TaskTimeout:
         error = TaskTimeout(f"{handle.describe(TaskTimeout)}; it returned in the end, but too late to count")
     if error is None:
-        return _succeeded(handle, value)
+        return _succeeded(bound, value)
     if isinstance(error, asyncio.CancelledError) and reason is not None:
         stopped = reason(handle.describe(reason))
         stopped.__cause__ = error
@@ -206,6 +208,7 @@ def failed(bound: Call, error: BaseException) -> Outcome:
     """Make a failed attempt of ``error`` and ask the retry policy what follows."""
     handle = bound.handle
     task = handle.task
+    _show(bound, error)
     verdict = retry_delay(
         attempts=handle.job.attempts,
         max_attempts=task.max_attempts,
@@ -225,11 +228,18 @@ def failed(bound: Call, error: BaseException) -> Outcome:
     )
 
 
-def _succeeded(handle: RunHandle, value: Any) -> Outcome:
+def _show(bound: Call, error: BaseException) -> None:
+    if bound.witness is not None:
+        bound.witness(error)
+
+
+def _succeeded(bound: Call, value: Any) -> Outcome:
     """Encode the return value. A body that ran to its end is not repeated because of it."""
+    handle = bound.handle
     try:
         result = encode_result(value, task=handle.job.task)
     except Exception as error:  # noqa: BLE001 - EncodingError, or no memory for a huge one
+        _show(bound, error)
         why = str(error) if isinstance(error, EncodingError) else describe(error)
         return Outcome(
             end=End.FAILED,
