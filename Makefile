@@ -48,7 +48,7 @@ types: $(VENV)/.installed-dev  ## check the types
 
 .PHONY: docs
 docs: $(VENV)/.installed-dev  ## build the documentation; a warning is an error
-	@$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@$(BIN)/sphinx-build -W --keep-going -n -q -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 .PHONY: venv

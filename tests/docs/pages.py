@@ -10,7 +10,7 @@ DOCS = ROOT / "docs"
 
 _FENCE = re.compile(r"```(\w*|\{toctree\})\s*$")
 _NOT_RUN = re.compile(r"<!-- not run: (.+?) -->")
-_FILE = re.compile(r"# ((?:[\w-]+/)+[\w.-]+)\s*$")
+_FILE = re.compile(r"# ((?:[\w-]+/)*[\w-]+(?:\.\w+)+)\s*$")
 _LINK = re.compile(r"(?<!!)\[[^\]\[]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`[^`]*`")
 

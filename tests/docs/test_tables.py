@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-import django_meanwhile
-from django_meanwhile import JobState, MeanwhileError, TaskContext, TaskResult, conf
+from django_meanwhile import JobState, TaskContext, TaskResult, conf
 from django_meanwhile.core import codec, options
 from django_meanwhile.core.identifiers import uuid7
 from django_meanwhile.core.job import Run
@@ -102,23 +101,6 @@ def test_backend_options_are_those_that_are_known() -> None:
     """The table of OPTIONS has the keys that the backend's check knows."""
     table = SETTINGS.table("TASKS", "key of `OPTIONS`")
     assert {_first_code(key) for key in table.column("key of `OPTIONS`")} == set(backend_checks.KNOWN_OPTIONS)
-
-
-def test_checks_are_those_of_the_code() -> None:
-    """Every check id that the code can emit has a row, and no other."""
-    in_code = {found for text in SOURCE.values() for found in re.findall(r"id=\"(meanwhile\.[EW]\d+)\"", text)}
-    in_code |= {"meanwhile.E001"}  # conf.Problem's default
-    table = SETTINGS.table("Checks", "id", "says")
-    assert {_first_code(cell) for cell in table.column("id")} == in_code
-
-
-def test_loggers_are_those_of_the_code() -> None:
-    """The loggers that the page names are the ones that the code asks for."""
-    asked = {
-        f"django_meanwhile.{name}" for text in SOURCE.values() for name in re.findall(r"get_logger\(\"(\w+)\"\)", text)
-    }
-    told = set(re.findall(r"`(django_meanwhile\.\w+)`", SETTINGS.text.partition("## Logging")[2]))
-    assert told == asked
 
 
 # --- commands -----------------------------------------------------------------------------------
@@ -257,21 +239,6 @@ def test_attributes_exist(heading: str, owner: type) -> None:
             told = re.findall(r"(\w+)(?:=|[,)])", parameters)
             real = set(inspect.signature(getattr(owner, name)).parameters) if parameters else set()
             assert set(told) <= real | {"args", "kwargs", "id", "None"}, shown
-
-
-def test_errors_are_those_of_the_package() -> None:
-    """Each error that can be imported from the package has a row, and the bases that the row names."""
-    table = TASKS.table("Errors that we raise", "error")
-    told = {code(cell)[0]: code(cell)[1:] for cell in table.column("error")}
-    errors = {
-        name: value
-        for name in django_meanwhile.__all__
-        if inspect.isclass(value := getattr(django_meanwhile, name)) and issubclass(value, MeanwhileError)
-    }
-    assert set(told) == set(errors) - {"MeanwhileError"}
-    builtins = {"ValueError": ValueError, "TimeoutError": TimeoutError, "LookupError": LookupError}
-    for name, bases in told.items():
-        assert {base for base, cls in builtins.items() if issubclass(errors[name], cls)} == set(bases), name
 
 
 def test_limits_are_those_of_the_code() -> None:
