@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -146,6 +147,16 @@ def deaf_process(key, seconds):
     while time.monotonic() < end:
         with contextlib.suppress(Exception):
             time.sleep(0.05)
+    tell("end", key)
+
+
+@task(executor="process")
+def leaves_processes(key):
+    """Start a program with all descriptors inherited, and fork; both outlive the worker."""
+    subprocess.Popen(["sleep", "30"], close_fds=False)
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
     tell("end", key)
 
 

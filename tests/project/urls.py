@@ -1,5 +1,39 @@
-"""No pages yet."""
+"""Pages that tests of real servers ask for: enqueue a job, look into the server's process, make it fork."""
 
-from typing import Any
+import json
+import os
+import signal
+import threading
 
-urlpatterns: list[Any] = []
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+
+from tests.project import tasks
+
+
+def enqueue(request: HttpRequest, task: str) -> HttpResponse:
+    """Enqueue a task of the project with the JSON array ``args``; answer with the job's id."""
+    arguments = json.loads(request.GET.get("args", "[]"))
+    return HttpResponse(getattr(tasks, task).enqueue(*arguments).id)
+
+
+def inside(request: HttpRequest) -> JsonResponse:
+    """Say what this server process is made of: its id, its signal handlers, its threads."""
+    handlers = {}
+    for number in sorted(signal.valid_signals()):
+        handler = signal.getsignal(number)
+        name = getattr(handler, "__qualname__", None)
+        handlers[int(number)] = f"{handler.__module__}.{name}" if name else str(handler)
+    threads = [thread.name for thread in threading.enumerate()]
+    return JsonResponse({"pid": os.getpid(), "handlers": handlers, "threads": threads})
+
+
+def fork(request: HttpRequest) -> HttpResponse:
+    """Leave a forked copy of this process behind, which sleeps; answer with its process id."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    return HttpResponse(str(pid))
+
+
+urlpatterns = [path("enqueue/<str:task>/", enqueue), path("inside/", inside), path("fork/", fork)]

@@ -1,0 +1,1 @@
+"""The worker that a web server brings along, with real servers."""

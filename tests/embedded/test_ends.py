@@ -1,0 +1,177 @@
+"""However its server ends, the worker is gone soon after, and its jobs are given back and run again."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from tests.playground import Playground, Project, eventually
+from tests.processes.harness import job, said
+
+from .servers import EMBEDDED, serve, supervisors, wait_for_worker, workers_tree
+
+GONE_WITHIN = 3.0
+AGAIN_WITHIN = 5.0
+
+ENDS = [
+    ("runserver", signal.SIGINT),
+    ("runserver", signal.SIGKILL),
+    ("runserver-noreload", signal.SIGTERM),
+    ("runserver-noreload", signal.SIGKILL),
+    ("gunicorn", signal.SIGTERM),
+    ("gunicorn", signal.SIGKILL),
+    ("gunicorn-threads", signal.SIGINT),
+    ("gunicorn-preload", signal.SIGKILL),
+    ("uvicorn", signal.SIGTERM),
+    ("uvicorn-workers", signal.SIGKILL),
+    ("granian", signal.SIGTERM),
+    ("granian-wsgi", signal.SIGKILL),
+]
+
+
+def _ends(project: Project, kind: str, number: int) -> None:
+    """End a server under whose worker a job of 60 s runs; then start it again."""
+    server = serve(project, kind)
+    job_id = server.enqueue("pause_process", "long", 60)
+    eventually(lambda: said(project, "begin", "long"), within=30, what="the job runs")
+    server.end(number)
+    eventually(lambda: not server.processes(), within=10, what="the server is gone")
+    gone = time.monotonic()
+    eventually(lambda: not workers_tree(project), within=10, what="the worker is gone")
+    assert time.monotonic() - gone <= GONE_WITHIN
+    row = job(project, job_id)
+    assert (row["state"], row["attempts"], row["crashes"], row["interruptions"]) == (2, 0, 0, 1), "given back uncharged"
+
+    again = serve(project, kind)
+    again.get("/inside/")
+    up = time.monotonic()
+    eventually(lambda: said(project, "begin", "long", 2), within=20, what="the job runs again")
+    assert time.monotonic() - up <= AGAIN_WITHIN
+    again.end(signal.SIGKILL)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "number"), ENDS, ids=lambda value: getattr(value, "name", value))
+def test_a_worker_ends_with_its_server(site: Project, kind: str, number: int) -> None:
+    """At most 3 s after the server's end no process of the worker is left, its job is READY and uncharged; it runs
+    again within 5 s of the next server."""
+    _ends(site, kind, number)
+
+
+@pytest.mark.alone
+def test_a_worker_ends_with_its_server_on_each_database(project: Project) -> None:
+    """The same, on each vendor, with the server that most people meet first."""
+    project.meanwhile = dict(EMBEDDED)
+    _ends(project, "runserver", signal.SIGKILL)
+
+
+@pytest.mark.alone
+def test_bodies_that_heed_nothing_do_not_hold_the_worker(site: Project) -> None:
+    """A thread that sleeps and a process that swallows what is raised into it: gone within 3 s all the same."""
+    server = serve(site, "runserver-noreload")
+    ids = [server.enqueue("pause", "thread", 60), server.enqueue("deaf_process", "deaf", 60)]
+    for key in ("thread", "deaf"):
+        eventually(lambda key=key: said(site, "begin", key), within=30)
+    server.end(signal.SIGKILL)
+    began = time.monotonic()
+    eventually(lambda: not workers_tree(site), within=10)
+    assert time.monotonic() - began <= GONE_WITHIN
+    assert job(site, ids[0])["state"] == 2
+
+
+@pytest.mark.alone
+def test_a_database_that_hangs_does_not_hold_the_worker(private_postgresql, playground, tmp_path) -> None:
+    """With every process of PostgreSQL stopped, the worker is gone within 3 s of its server's end."""
+    ground = Playground(private_postgresql, playground._unblocked)
+    with ground.project("postgresql", tmp_path, migrated=True) as project:
+        project.meanwhile = dict(EMBEDDED)
+        server = serve(project, "runserver-noreload")
+        server.enqueue("pause", "thread", 60)
+        eventually(lambda: said(project, "begin", "thread"), within=30)
+        postgres = psutil.Process(int((private_postgresql.data / "postmaster.pid").read_text().split()[0]))
+        processes = [postgres, *postgres.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            server.end(signal.SIGKILL)
+            began = time.monotonic()
+            eventually(lambda: not workers_tree(project), within=10)
+            assert time.monotonic() - began <= GONE_WITHIN
+        finally:
+            for process in processes:
+                process.resume()
+
+
+@pytest.mark.alone
+def test_the_jobs_of_a_tree_that_was_killed_whole_run_again_at_once(project: Project) -> None:
+    """Server and worker killed together: the next worker knows whose rows are dead, and waits for no lease (30 s)."""
+    project.meanwhile = dict(EMBEDDED)
+    server = serve(project, "gunicorn")
+    server.enqueue("pause_process", "long", 60)
+    eventually(lambda: said(project, "begin", "long"), within=30)
+    for process in project.processes():
+        process.kill()
+    eventually(lambda: not project.processes())
+
+    again = serve(project, "gunicorn")
+    again.get("/inside/")
+    up = time.monotonic()
+    eventually(lambda: said(project, "begin", "long", 2), within=20, what="the job runs again")
+    assert time.monotonic() - up <= AGAIN_WITHIN
+    again.end(signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_replaced_and_reaped(site: Project) -> None:
+    """SIGKILL of the worker: the server starts another, which runs the job again; the dead one is no zombie."""
+    server = serve(site, "gunicorn-threads")
+    server.enqueue("pause_process", "long", 60)
+    eventually(lambda: said(site, "begin", "long"), within=30)
+    (worker,) = supervisors(site)
+    worker.kill()
+    eventually(lambda: said(site, "begin", "long", 2), within=20, what="another worker runs it")
+    (other,) = supervisors(site)
+    assert other.pid != worker.pid
+    zombies = [
+        child.pid
+        for process in server.processes()
+        for child in process.children()
+        if child.status() == psutil.STATUS_ZOMBIE
+    ]
+    assert not zombies
+    server.end(signal.SIGKILL)
+
+
+@pytest.mark.alone
+def test_what_a_server_forks_keeps_no_worker(site: Project) -> None:
+    """A forked copy of the server that lives on does not keep the leash: the worker is gone with the server."""
+    server = serve(site, "runserver-noreload")
+    wait_for_worker(site)
+    fork = int(server.get("/fork/"))
+    server.running.kill()
+    began = time.monotonic()
+    try:
+        eventually(lambda: not workers_tree(site), within=10)
+        assert time.monotonic() - began <= GONE_WITHIN
+        assert psutil.pid_exists(fork)
+    finally:
+        os.kill(fork, signal.SIGKILL)
+
+
+def test_what_a_body_leaves_behind_keeps_no_lock(site: Project) -> None:
+    """Processes that a job forked or started, and that outlive its worker, do not keep the next worker away."""
+    server = serve(site, "runserver-noreload")
+    server.enqueue("leaves_processes", "strays")
+    eventually(lambda: said(site, "end", "strays"), within=30)
+    server.end(signal.SIGKILL)
+    eventually(lambda: not workers_tree(site) or _only_strays(site), within=10)
+    again = serve(site, "runserver-noreload")
+    again.enqueue("pause", "next")
+    eventually(lambda: said(site, "end", "next"), within=20, what="the next worker works")
+    again.end(signal.SIGKILL)
+
+
+def _only_strays(project: Project) -> bool:
+    return not supervisors(project)
