@@ -2,13 +2,17 @@
 
 import os
 import random
+import tempfile
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from django.db import connections
 
 from django_meanwhile.conf import Retention, real_clock
+from django_meanwhile.embedded.keeper import Keeper
+from django_meanwhile.embedded.lock import try_lock
 from django_meanwhile.store import wake
 from django_meanwhile.worker.beat import Beat
 from django_meanwhile.worker.channel import Receiver
@@ -83,7 +87,24 @@ def sentinel(clean):
     )
 
 
-PARTS = [herald, beat, upkeep, listener, courier, sentinel]
+def keeper(clean):
+    directory = tempfile.TemporaryDirectory()
+    clean.append(directory.cleanup)
+    path = Path(directory.name) / "taken.lock"
+    held = try_lock(path)
+    clean.append(lambda: os.close(held))
+
+    class Waiting(Keeper):
+        """Waits for a lock that another process has: what most keepers do, always."""
+
+        def run(self) -> None:
+            self._woken.clear()
+            self._keep_one_after_another(path)
+
+    return Waiting("default", "default")
+
+
+PARTS = [herald, beat, upkeep, listener, courier, sentinel, keeper]
 
 
 def threads_of(part):
@@ -113,7 +134,7 @@ def part(request, clean):
 
 def test_every_part_is_here():
     """A part that is added to the worker must be added to this contract."""
-    here = {make([]).__class__ for make in (herald, beat, upkeep, listener)} | {Courier, Sentinel}
+    here = {make([]).__class__ for make in (herald, beat, upkeep, listener)} | {Courier, Sentinel, Keeper}
     ours = {cls for cls in Part.__subclasses__() if cls.__module__.startswith("django_meanwhile.")}
     assert ours == here
 

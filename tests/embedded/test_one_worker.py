@@ -1,0 +1,248 @@
+"""One worker per host and project at every moment, and none where none belongs."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.playground import Playground, Project, eventually
+from tests.processes.harness import said
+
+from .servers import EMBEDDED, serve, supervisors, wait_for_worker, workers_tree
+
+
+class Census:
+    """Counts the workers of a project all the time, in a thread."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._over = threading.Event()
+        self.largest = 0
+        self.seen: set[int] = set()
+        self._thread = threading.Thread(target=self._count)
+
+    def _count(self) -> None:
+        while not self._over.wait(0.02):
+            pids = {process.pid for process in supervisors(self._project)}
+            self.seen |= pids
+            self.largest = max(self.largest, len(pids))
+
+    def __enter__(self) -> "Census":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def _newest(census: Census, before: set[int]) -> set[int]:
+    return census.seen - before
+
+
+@pytest.mark.slow
+def test_ten_reloads_of_four_processes(site: Project) -> None:
+    """gunicorn with four processes, told to reload ten times in a row: a new worker each time, never two."""
+    server = serve(site, "gunicorn")
+    with Census(site) as census:
+        for _ in range(11):
+            before = set(census.seen)
+            old = {process.pid for process in server.processes()}
+            eventually(lambda: server.get("/inside/"), what="it answers")
+            eventually(lambda before=before: _newest(census, before), within=30, what="a new worker is there")
+            server.running.send(signal.SIGHUP)
+            eventually(
+                lambda old=old: len(old & {process.pid for process in server.processes()}) == 1,
+                within=30,
+                what="all processes but the first are new",
+            )
+    assert census.largest == 1
+    assert len(census.seen) >= 11
+    server.end(signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_ten_reloads_of_runserver(site: Project) -> None:
+    """Ten saves of a file in a row: runserver starts anew, and so does the worker; never two of them."""
+    module = site.path / "watched.py"
+    module.write_text("")
+    written = module.stat().st_mtime
+    path = f"{site.env['PYTHONPATH']}{os.pathsep}{site.path}"
+    server = serve(site, "runserver", PYTHONPATH=path, MEANWHILE_TEST_IMPORT="watched")
+    with Census(site) as census:
+        eventually(lambda: census.seen, within=30, what="the first worker")
+        for _ in range(10):
+            before = set(census.seen)
+            reloads = server.running.log.count("Quit the server")
+            # A save that the reloader has not begun to watch for yet goes unseen: then it is saved once more.
+            while server.running.log.count("Quit the server") == reloads:
+                written += 1  # the reloader goes by times alone
+                os.utime(module, (written, written))
+                with contextlib.suppress(AssertionError):
+                    eventually(lambda reloads=reloads: server.running.log.count("Quit the server") > reloads, within=3)
+            eventually(lambda before=before: _newest(census, before), within=30, what="a new worker is there")
+    assert census.largest == 1
+    assert len(census.seen) >= 11
+    server.end(signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_four_servers_share_one_worker(site: Project) -> None:
+    """Four servers of one project have one worker; whenever the one that brought it dies, another one's follows."""
+    servers = [serve(site, "runserver-noreload") for _ in range(4)]
+    with Census(site) as census:
+        while True:
+            (worker,) = eventually(lambda: supervisors(site), within=20, what="a worker is there")
+            owner = next(server for server in servers if server.running.pid == worker.ppid())
+            servers.remove(owner)
+            owner.running.kill()
+            if not servers:
+                break
+            eventually(
+                lambda worker=worker: {each.pid for each in supervisors(site)} - {worker.pid},
+                within=20,
+                what="another server's worker is there",
+            )
+    assert census.largest == 1
+    assert len(census.seen) == 4
+
+
+# --- where none belongs -----------------------------------------------------------------------------
+
+
+def test_handlers_of_a_server_are_its_own(site: Project) -> None:
+    """With and without an embedded worker a server's process has the same signal handlers; the worker costs it one
+    thread."""
+    for kind in ("runserver-noreload", "gunicorn", "uvicorn"):
+        found = []
+        for embedded in (True, False):
+            site.meanwhile = EMBEDDED | {"EMBEDDED": embedded}
+            server = serve(site, kind)
+            server.get("/inside/")
+            found.append(json.loads(server.get("/inside/")))
+            server.end(signal.SIGKILL)
+            eventually(lambda: not workers_tree(site), within=10)
+        there, without = found
+        assert there["handlers"] == without["handlers"], kind
+        assert [name for name in there["threads"] if name.startswith("meanwhile")] == ["meanwhile-keeper"], kind
+        assert not [name for name in without["threads"] if name.startswith("meanwhile")], kind
+
+
+def test_only_a_process_that_has_served_brings_one(site: Project) -> None:
+    """gunicorn's first process, which has preloaded the project, and a server nobody has asked, have no worker."""
+    server = serve(site, "gunicorn-preload")
+    eventually(lambda: len(server.processes()) == 5, within=20)
+    assert not supervisors(site)
+    server.get("/inside/")
+    (worker,) = eventually(lambda: supervisors(site), within=20)
+    assert worker.ppid() != server.running.pid
+    server.end(signal.SIGKILL)
+
+
+def test_commands_and_scripts_bring_none(site: Project) -> None:
+    """Management commands, the test client in a shell, a script that enqueues: no worker, whatever the setting."""
+    shell = "from tests.project.tasks import nothing; nothing.enqueue()"
+    client = "from django.test import Client; assert Client().get('/inside/').status_code == 200"
+    site.manage("shell", "-c", shell)
+    site.manage("shell", "-c", client)
+    site.manage("check")
+    site.manage("runserver", "--help")
+    site.python(shell)
+    assert not site.sql("SELECT id FROM meanwhile_worker")
+    assert not list(site.path.glob("django-meanwhile-*"))
+
+
+def test_a_test_runner_brings_none(site: Project) -> None:
+    """A live server under a test runner serves real requests, and has no worker."""
+    code = """
+import os, urllib.request
+from django.test import LiveServerTestCase, override_settings
+from django.test.utils import get_runner
+from django.conf import settings
+@override_settings(STATIC_URL="/static/")
+class TestLive(LiveServerTestCase):
+    def test_it(self):
+        urllib.request.urlopen(self.live_server_url + "/inside/").close()
+        from django_meanwhile import embedded
+        assert not embedded.start()
+import sys, unittest
+runner = get_runner(settings)(verbosity=0)
+runner.setup_test_environment()
+old = runner.setup_databases()
+result = runner.run_suite(unittest.defaultTestLoader.loadTestsFromTestCase(TestLive))
+assert result.wasSuccessful() and result.testsRun == 1
+"""
+    site.python(code)
+    assert not list(site.path.glob("**/*.lock"))
+
+
+def test_setting_off_brings_none(site: Project) -> None:
+    """EMBEDDED False: the server answers, and no worker comes along."""
+    site.meanwhile = EMBEDDED | {"EMBEDDED": False}
+    server = serve(site, "runserver-noreload")
+    server.get("/inside/")
+    assert not supervisors(site)
+    server.end(signal.SIGKILL)
+
+
+def test_a_hook_can_start_it(site: Project) -> None:
+    """``embedded.start()`` brings it without the setting, is idempotent, and ``stop()`` ends it; it can start again."""
+    site.meanwhile = EMBEDDED | {"EMBEDDED": False}
+    code = """
+from django_meanwhile import embedded
+from tests.project.tasks import pause
+for key in ("first", "second"):
+    assert embedded.start() and embedded.start()
+    pause.enqueue(key).wait(timeout=20)
+    assert embedded.stop(timeout=10) and embedded.stop()
+"""
+    site.python(code)
+    assert said(site, "end", "first")
+    assert said(site, "end", "second")
+    assert not site.processes()
+
+
+# --- a start that fails -----------------------------------------------------------------------------
+
+
+def test_it_waits_for_the_tables(playground: Playground, tmp_path: Path) -> None:
+    """A server that is started before ``migrate``: the worker says what to run, and works as soon as that was done."""
+    with playground.project("sqlite", tmp_path, migrated=False) as project:
+        project.meanwhile = dict(EMBEDDED)
+        server = serve(project, "runserver-noreload")
+        server.running.wait_for("Run: manage.py migrate meanwhile")
+        project.migrate()
+        server.enqueue("pause", "done")
+        eventually(lambda: said(project, "end", "done"), within=20)
+        assert server.running.log.count("manage.py migrate meanwhile") == 1
+        server.end(signal.SIGKILL)
+
+
+def test_wrong_settings_are_said_once(site: Project) -> None:
+    """A worker that cannot start for its settings says why, and is not started again and again."""
+    site.meanwhile = EMBEDDED | {"LEASSE": 3}
+    server = serve(site, "gunicorn-threads")
+    server.get("/inside/")
+    log = server.running.wait_for("has no embedded worker: mend what it said")
+    assert "unknown key 'LEASSE'" in log
+    assert not workers_tree(site)
+    server.end(signal.SIGKILL)
+
+
+def test_a_worker_that_cannot_live_is_started_less_and_less_often(site: Project) -> None:
+    """Killed at once each time, the worker is started again after twice the time, and each death is logged."""
+    server = serve(site, "runserver-noreload")
+    delays = []
+    for _ in range(3):
+        (worker,) = eventually(lambda: supervisors(site), within=20)
+        worker.kill()
+        eventually(lambda count=len(delays): server.running.log.count("ended by itself") == count + 1, within=10)
+        line = [line for line in server.running.log.splitlines() if "ended by itself" in line][-1]
+        delays.append(float(line.rpartition(" in ")[2].removesuffix(" s")))
+        assert "-9 (SIGKILL)" in line
+    assert delays == [0.5, 1, 2]
+    server.end(signal.SIGKILL)

@@ -1,0 +1,107 @@
+"""Which processes serve requests, told by command lines and by who sends the signal."""
+
+import sys
+
+import pytest
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.test.client import AsyncClientHandler, ClientHandler
+
+from django_meanwhile.embedded import serving
+
+RUNSERVER = [
+    (["manage.py", "runserver"], {"RUN_MAIN": "true"}, True),
+    (["manage.py", "runserver"], {}, False),
+    (["manage.py", "runserver", "--noreload"], {}, True),
+    (["/x/django/__main__.py", "runserver", "0:8000", "--noreload"], {}, True),
+    (["manage.py", "runserver", "--help"], {"RUN_MAIN": "true"}, False),
+    (["manage.py", "runserver_plus"], {"WERKZEUG_RUN_MAIN": "true"}, True),
+    (["manage.py", "migrate"], {"RUN_MAIN": "true"}, False),
+    (["manage.py"], {"RUN_MAIN": "true"}, False),
+    ([], {}, False),
+]
+
+
+@pytest.mark.parametrize(("argv", "environment", "expected"), RUNSERVER)
+def test_runserver_is_known_by_its_command_line(monkeypatch, argv, environment, expected) -> None:
+    """runserver counts in the process that serves: not in the one that watches the files, and not when asked for help."""
+    monkeypatch.setattr(sys, "argv", argv)
+    for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert serving.is_runserver() is expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["/venv/bin/uvicorn", "x:y"], True),
+        (["/venv/lib/site-packages/uvicorn/__main__.py", "x:y"], True),
+        (["C:/venv/Scripts/granian.exe"], True),
+        (["/venv/bin/gunicorn"], False),
+        (["manage.py", "shell"], False),
+        ([""], False),
+        ([], False),
+    ],
+)
+def test_servers_are_known_by_name(monkeypatch, argv, expected) -> None:
+    """An enqueue before the first request counts under servers whose every process serves; gunicorn's first does not."""
+    monkeypatch.setattr(sys, "argv", argv)
+    assert serving.is_known_server() is expected
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        (WSGIHandler, True),
+        (ASGIHandler, True),
+        (type("Ours", (WSGIHandler,), {}), True),
+        (ClientHandler, False),
+        (AsyncClientHandler, False),
+        (type("Theirs", (ClientHandler,), {}), False),
+        (object, False),
+        (None, False),
+        ("WSGIHandler", False),
+    ],
+)
+def test_only_handlers_of_servers_are_real(sender, expected) -> None:
+    """A request of the test client, or a signal that somebody sent by hand, is no request of a server."""
+    assert serving.is_real(sender) is expected
+
+
+def test_nothing_is_brought_under_pytest() -> None:
+    """This very process is a test runner's."""
+    assert serving.never_serves()
+
+
+@pytest.mark.parametrize("argv", [["manage.py", "test"], ["manage.py", "testserver"]])
+def test_commands_that_test_never_serve(monkeypatch, argv) -> None:
+    """``test`` and ``testserver`` use a database of their own, which a worker would not."""
+    from django.core import mail
+
+    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.setattr(serving, "_OF_A_WORKER", ())
+    monkeypatch.setattr(sys, "argv", ["manage.py", "shell"])
+    assert not serving.never_serves()
+    monkeypatch.setattr(sys, "argv", argv)
+    assert serving.never_serves()
+
+
+def test_a_worker_never_serves(monkeypatch) -> None:
+    """A body that handles a request in a worker's process does not bring another worker."""
+    from django.core import mail
+
+    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    for module in serving._OF_A_WORKER:
+        monkeypatch.setitem(sys.modules, module, sys)
+        assert serving.never_serves()
+
+
+def test_settings_without_a_module_are_refused(monkeypatch, caplog) -> None:
+    """settings.configure() cannot reach another process: said once, with the variable to set."""
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+    assert not serving.is_possible()
+    assert "DJANGO_SETTINGS_MODULE" in caplog.text
+    assert "settings.configure()" in caplog.text
