@@ -24,6 +24,10 @@ demo: $(VENV)/.installed  ## see it work: a view that answers at once, and the w
 bench: $(VENV)/.installed-dev  ## measure throughput and latency here
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
+.PHONY: bench-requests
+bench-requests: $(VENV)/.installed-dev  ## measure what a server's requests feel of its embedded worker
+	@$(BIN)/python -m benchmarks.requests $(ARGS)
+
 ##@ Work on it
 
 .PHONY: test
@@ -63,7 +67,7 @@ clean:  ## remove all that was set up or built
 help:  ## print this
 	@awk 'BEGIN { FS = ":.*  ## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*  ## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*  ## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- .venv ---
 

@@ -57,7 +57,7 @@ class Server:
         return [process for process in self.project.processes() if not _boot_of(process)]
 
     def end(self, number: int) -> None:
-        """End it: SIGINT to its group, as a terminal does; SIGKILL to all of its processes; or a signal to the first."""
+        """SIGINT goes to its group, as from a terminal; SIGKILL to all of its processes; others to the first one."""
         if number == signal.SIGKILL:
             for process in self.processes():
                 process.kill()

@@ -56,8 +56,7 @@ def _ends(project: Project, kind: str, number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "number"), ENDS, ids=lambda value: getattr(value, "name", value))
 def test_a_worker_ends_with_its_server(site: Project, kind: str, number: int) -> None:
-    """At most 3 s after the server's end no process of the worker is left, its job is READY and uncharged; it runs
-    again within 5 s of the next server."""
+    """The worker is gone 3 s after its server, its job READY and uncharged; 5 s after the next server it runs."""
     _ends(site, kind, number)
 
 

@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from tests.playground import Playground, Project, eventually
 from tests.processes.harness import said
 
-from .servers import EMBEDDED, serve, supervisors, wait_for_worker, workers_tree
+from .servers import EMBEDDED, serve, supervisors, workers_tree
 
 
 class Census:
@@ -31,7 +32,7 @@ class Census:
             self.seen |= pids
             self.largest = max(self.largest, len(pids))
 
-    def __enter__(self) -> "Census":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -46,7 +47,7 @@ def _newest(census: Census, before: set[int]) -> set[int]:
 
 @pytest.mark.slow
 def test_ten_reloads_of_four_processes(site: Project) -> None:
-    """gunicorn with four processes, told to reload ten times in a row: a new worker each time, never two."""
+    """Four processes of gunicorn, told to reload ten times in a row: a new worker each time, never two."""
     server = serve(site, "gunicorn")
     with Census(site) as census:
         for _ in range(11):
@@ -115,8 +116,7 @@ def test_four_servers_share_one_worker(site: Project) -> None:
 
 
 def test_handlers_of_a_server_are_its_own(site: Project) -> None:
-    """With and without an embedded worker a server's process has the same signal handlers; the worker costs it one
-    thread."""
+    """A server has the same signal handlers with an embedded worker as without, and one thread more."""
     for kind in ("runserver-noreload", "gunicorn", "uvicorn"):
         found = []
         for embedded in (True, False):
@@ -133,7 +133,7 @@ def test_handlers_of_a_server_are_its_own(site: Project) -> None:
 
 
 def test_only_a_process_that_has_served_brings_one(site: Project) -> None:
-    """gunicorn's first process, which has preloaded the project, and a server nobody has asked, have no worker."""
+    """The first process of gunicorn, which has preloaded the project, and a server nobody has asked, have no worker."""
     server = serve(site, "gunicorn-preload")
     eventually(lambda: len(server.processes()) == 5, within=20)
     assert not supervisors(site)
@@ -240,7 +240,8 @@ def test_a_worker_that_cannot_live_is_started_less_and_less_often(site: Project)
     for _ in range(3):
         (worker,) = eventually(lambda: supervisors(site), within=20)
         worker.kill()
-        eventually(lambda count=len(delays): server.running.log.count("ended by itself") == count + 1, within=10)
+        count = len(delays) + 1
+        eventually(lambda count=count: server.running.log.count("ended by itself") == count, within=10)
         line = [line for line in server.running.log.splitlines() if "ended by itself" in line][-1]
         delays.append(float(line.rpartition(" in ")[2].removesuffix(" s")))
         assert "-9 (SIGKILL)" in line

@@ -24,7 +24,7 @@ RUNSERVER = [
 
 @pytest.mark.parametrize(("argv", "environment", "expected"), RUNSERVER)
 def test_runserver_is_known_by_its_command_line(monkeypatch, argv, environment, expected) -> None:
-    """runserver counts in the process that serves: not in the one that watches the files, and not when asked for help."""
+    """What counts is the process that serves: not the one that watches the files, and not a call for help."""
     monkeypatch.setattr(sys, "argv", argv)
     for name in ("RUN_MAIN", "WERKZEUG_RUN_MAIN"):
         monkeypatch.delenv(name, raising=False)
@@ -46,7 +46,7 @@ def test_runserver_is_known_by_its_command_line(monkeypatch, argv, environment, 
     ],
 )
 def test_servers_are_known_by_name(monkeypatch, argv, expected) -> None:
-    """An enqueue before the first request counts under servers whose every process serves; gunicorn's first does not."""
+    """An enqueue before the first request counts where every process serves; the first one of gunicorn does not."""
     monkeypatch.setattr(sys, "argv", argv)
     assert serving.is_known_server() is expected
 
@@ -71,7 +71,7 @@ def test_only_handlers_of_servers_are_real(sender, expected) -> None:
 
 
 def test_nothing_is_brought_under_pytest() -> None:
-    """This very process is a test runner's."""
+    """A test runner's process, such as the one that runs this, never has a worker."""
     assert serving.never_serves()
 
 

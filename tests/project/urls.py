@@ -36,4 +36,22 @@ def fork(request: HttpRequest) -> HttpResponse:
     return HttpResponse(str(pid))
 
 
-urlpatterns = [path("enqueue/<str:task>/", enqueue), path("inside/", inside), path("fork/", fork)]
+def naive(request: HttpRequest, key: str) -> HttpResponse:
+    """Do as the article does: compute in a thread of the server."""
+    seconds = json.loads(request.GET["seconds"])
+    threading.Thread(target=tasks.count_up, args=(key, seconds), daemon=True).start()
+    return HttpResponse("started")
+
+
+def ping(request: HttpRequest) -> HttpResponse:
+    """A page that costs nothing."""
+    return HttpResponse("pong")
+
+
+urlpatterns = [
+    path("enqueue/<str:task>/", enqueue),
+    path("inside/", inside),
+    path("fork/", fork),
+    path("naive/<str:key>/", naive),
+    path("ping/", ping),
+]
