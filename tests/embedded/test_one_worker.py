@@ -8,8 +8,10 @@ import threading
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
+from django_meanwhile.embedded import keeper as keepers
 from tests.playground import Playground, Project, eventually
 from tests.processes.harness import said
 
@@ -247,3 +249,25 @@ def test_a_worker_that_cannot_live_is_started_less_and_less_often(site: Project)
         assert "-9 (SIGKILL)" in line
     assert delays == [0.5, 1, 2]
     server.end(signal.SIGKILL)
+
+
+def test_a_system_without_room_is_tried_again(monkeypatch, caplog, tmp_path) -> None:
+    """A start that the system refuses (no memory, no processes) is tried again later, and leaks no descriptor."""
+    tries = threading.Semaphore(0)
+
+    def refuse(*_: object, **__: object) -> None:
+        tries.release()
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(keepers.subprocess, "Popen", refuse)
+    monkeypatch.setattr(keepers, "RESTART_FIRST", 0.01)
+    monkeypatch.setattr(keepers, "lock_path", lambda *_: tmp_path / "a.lock")
+    keeper = keepers.Keeper("default", "default")
+    before = psutil.Process().num_fds()
+    keeper.start()
+    for _ in range(3):
+        assert tries.acquire(timeout=10)
+    keeper.stop()
+    assert keeper.join(10)
+    assert "could not be started: [Errno 11]" in caplog.text
+    assert psutil.Process().num_fds() == before

@@ -105,3 +105,22 @@ def test_settings_without_a_module_are_refused(monkeypatch, caplog) -> None:
     assert not serving.is_possible()
     assert "DJANGO_SETTINGS_MODULE" in caplog.text
     assert "settings.configure()" in caplog.text
+
+
+def test_a_server_that_cannot_have_one_is_told_once(monkeypatch, caplog) -> None:
+    """Where there can be no embedded worker, the first request says so, and later ones say nothing."""
+    from django.core import mail
+    from django.core.signals import request_started
+
+    from django_meanwhile import embedded
+
+    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.setattr(serving, "_OF_A_WORKER", ())
+    monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
+    embedded._listen()
+    try:
+        for _ in range(3):
+            request_started.send(WSGIHandler, environ={})
+    finally:
+        embedded._ignore()
+    assert caplog.text.count("settings.configure()") == 1

@@ -59,7 +59,10 @@ def start() -> bool:
     or has, the host's worker: never under a test runner, in a worker's own processes, or on a system without
     ``fcntl`` (Windows), which is logged.
     """
-    if serving.never_serves() or not serving.is_possible():
+    if serving.never_serves():
+        return False
+    if not serving.is_possible():
+        _ignore()
         return False
     from ..management.backends import our_backends  # noqa: PLC0415 - most processes never start a worker
     from ..tasks.unworked import watch  # noqa: PLC0415

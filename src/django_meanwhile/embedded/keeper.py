@@ -97,31 +97,33 @@ class Keeper(Part):
         self._woken.clear()
         try:
             self._keep_one_after_another(lock_path(self._backend, self._database))
-        except (LockRefused, OSError) as error:
+        except LockRefused as error:
             logger.error("backend %r has no embedded worker: %s", self._backend, error)  # noqa: TRY400 - it says it all
 
     def _keep_one_after_another(self, path: Path) -> None:
         delay = RESTART_FIRST
         while not self.is_stopping:
             began = self._clock.monotonic()
-            status = self._keep(path)
-            if status is None:
-                self._woken.wait(LOOK_EVERY)
-            elif self._woken.is_set():
-                return
-            elif status == EX_CONFIG:
-                logger.error(
-                    "backend %r has no embedded worker: mend what it said, and restart the server", self._backend
-                )
-                return
+            try:
+                status = self._keep(path)
+            except OSError as error:  # no memory, no processes, no descriptors left: that may pass
+                reason = f"could not be started: {error}"
             else:
-                delay = RESTART_FIRST if self._clock.monotonic() - began >= HEALTHY_AFTER else delay
-                logger.warning(
-                    "the embedded worker ended by itself: exit status %s; another one is started in %g s",
-                    describe_status(status), delay,
-                )  # fmt: skip
-                self._woken.wait(delay)
-                delay = min(RESTART_LAST, 2 * delay)
+                if status is None:
+                    self._woken.wait(LOOK_EVERY)
+                    continue
+                if self._woken.is_set():
+                    return
+                if status == EX_CONFIG:
+                    logger.error(
+                        "backend %r has no embedded worker: mend what it said, and restart the server", self._backend
+                    )
+                    return
+                reason = f"ended by itself: exit status {describe_status(status)}"
+            delay = RESTART_FIRST if self._clock.monotonic() - began >= HEALTHY_AFTER else delay
+            logger.warning("the embedded worker %s; another one is started in %g s", reason, delay)
+            self._woken.wait(delay)
+            delay = min(RESTART_LAST, 2 * delay)
 
     def _keep(self, path: Path) -> int | None:
         """Start a worker if the lock is free, and wait for its end; None while another process has the lock."""
@@ -131,6 +133,9 @@ class Keeper(Part):
                 return None
             try:
                 process = self._start_worker(self._held)
+            except OSError:
+                self._close_leash()
+                raise
             finally:
                 os.close(self._held)  # the worker's tree holds it now, and nobody else
                 self._held = None
@@ -167,11 +172,15 @@ class Keeper(Part):
             os.close(reader)
 
     def _let_go(self) -> None:
-        """Close the leash. Idempotent."""
+        """Close the leash: the worker ends. Idempotent."""
         with fork_lock:
-            if self._leash is not None:
-                os.close(self._leash)
-                self._leash = None
+            self._close_leash()
+
+    def _close_leash(self) -> None:
+        """Do so, under ``fork_lock``."""
+        if self._leash is not None:
+            os.close(self._leash)
+            self._leash = None
 
     def _say(self, text: str) -> None:
         """Log it; under ``runserver``, whose terminal shows no INFO of ours, print it."""

@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from django.core import mail
-
 from .. import logs
 
 logger = logs.get_logger("worker")
@@ -43,6 +41,7 @@ def is_known_server() -> bool:
 
 def never_serves() -> bool:
     """Whether this process must never bring a worker along: tests, and a worker's own processes."""
+    mail = sys.modules.get("django.core.mail")
     is_tested = hasattr(mail, "outbox") or sys.argv[1:2] in _TESTING  # an outbox: setup_test_environment() was called
     return is_tested or any(module in sys.modules for module in _OF_A_WORKER)
 
