@@ -164,13 +164,12 @@ def test_what_a_body_leaves_behind_keeps_no_lock(site: Project) -> None:
     server = serve(site, "runserver-noreload")
     server.enqueue("leaves_processes", "strays")
     eventually(lambda: said(site, "end", "strays"), within=30)
-    server.end(signal.SIGKILL)
-    eventually(lambda: not workers_tree(site) or _only_strays(site), within=10)
+    server.running.kill()
+    eventually(lambda: not supervisors(site), within=10)
+    strays = [process for process in site.processes() if process.name() == "sleep"]
+    assert strays, "the program that the body started lives on"
     again = serve(site, "runserver-noreload")
     again.enqueue("pause", "next")
     eventually(lambda: said(site, "end", "next"), within=20, what="the next worker works")
+    assert strays[0].is_running()
     again.end(signal.SIGKILL)
-
-
-def _only_strays(project: Project) -> bool:
-    return not supervisors(project)
