@@ -145,10 +145,11 @@ def test_only_a_process_that_has_served_brings_one(site: Project) -> None:
     server.end(signal.SIGKILL)
 
 
-def test_commands_and_scripts_bring_none(site: Project) -> None:
+def test_commands_and_scripts_bring_none(site: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Management commands, the test client in a shell, a script that enqueues: no worker, whatever the setting."""
+    monkeypatch.setenv("TMPDIR", str(site.path))  # where a lock would be
     shell = "from tests.project.tasks import nothing; nothing.enqueue()"
-    client = "from django.test import Client; assert Client().get('/inside/').status_code == 200"
+    client = "from django.test import Client; assert Client(SERVER_NAME='localhost').get('/inside/').status_code == 200"
     site.manage("shell", "-c", shell)
     site.manage("shell", "-c", client)
     site.manage("check")
@@ -158,8 +159,9 @@ def test_commands_and_scripts_bring_none(site: Project) -> None:
     assert not list(site.path.glob("django-meanwhile-*"))
 
 
-def test_a_test_runner_brings_none(site: Project) -> None:
+def test_a_test_runner_brings_none(site: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """A live server under a test runner serves real requests, and has no worker."""
+    monkeypatch.setenv("TMPDIR", str(site.path))
     code = """
 import os, urllib.request
 from django.test import LiveServerTestCase, override_settings
