@@ -11,14 +11,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 # PYTHON=python3.12 chooses an interpreter; without it the newest suitable one is found.
 PYTHON ?=
-# ARGS="-k lease -x" is passed on to pytest, the demo or the benchmark.
+# ARGS="-k lease -x" is passed on to pytest, the site or the benchmark.
 ARGS ?=
 
 ##@ See it
 
 .PHONY: demo
-demo: $(VENV)/.installed  ## see it work: a view that answers at once, and the work that goes on
-	@$(BIN)/python demo/run.py $(ARGS)
+demo: $(VENV)/.installed  ## see it work: a tour of the example site, with measured figures
+	@$(BIN)/python example/demo.py
+
+.PHONY: site
+site: $(VENV)/.installed  ## try it yourself: the example site in your browser (ARGS=8080 names a port)
+	@$(BIN)/python example/serve.py $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.installed-dev  ## measure throughput and latency here

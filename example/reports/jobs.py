@@ -104,6 +104,7 @@ def status(request: HttpRequest, job_id: uuid.UUID) -> JsonResponse:
             "waited": seen["waited"],
             "ran": seen["ran"],
             "value": seen["value"],
+            "epoch": job.epoch,
             "version": f"{job.state.name} {job.epoch}",
             "html": render_to_string("_job.html", seen, request),
         }

@@ -1,1 +1,0 @@
-"""The demo's one app: reports that take a while."""
