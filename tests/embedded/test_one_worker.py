@@ -219,6 +219,8 @@ def test_it_waits_for_the_tables(playground: Playground, tmp_path: Path) -> None
         project.meanwhile = dict(EMBEDDED)
         server = serve(project, "runserver-noreload")
         server.running.wait_for("Run: manage.py migrate meanwhile")
+        for _ in range(3):  # time in which it looks again, and says nothing
+            project.manage("check")
         project.migrate()
         server.enqueue("pause", "done")
         eventually(lambda: said(project, "end", "done"), within=20)

@@ -107,6 +107,7 @@ def test_settings_without_a_module_are_refused(monkeypatch, caplog) -> None:
     assert "settings.configure()" in caplog.text
 
 
+@pytest.mark.django_db
 def test_a_server_that_cannot_have_one_is_told_once(monkeypatch, caplog) -> None:
     """Where there can be no embedded worker, the first request says so, and later ones say nothing."""
     from django.core import mail
