@@ -26,6 +26,9 @@ from .lock import LockRefused, lock_path, read_supervisors, refresh, try_lock, w
 
 logger = logs.get_logger("worker")
 
+START_AFTER = 0.1
+"""Seconds that the server gets first: for its first answer, or for its own start."""
+
 LOOK_EVERY = 0.25
 """Seconds between two looks at a lock that another process has."""
 
@@ -95,6 +98,7 @@ class Keeper(Part):
     def run(self) -> None:
         """Wait for the lock and keep a worker, until stopped or until no worker can be had."""
         self._woken.clear()
+        self._woken.wait(START_AFTER)
         try:
             self._keep_one_after_another(lock_path(self._backend, self._database))
         except LockRefused as error:
