@@ -1,6 +1,5 @@
 """What the tests of `docs/how-to/` share: blocks by their first line, commands as an operator would give them."""
 
-import contextlib
 import os
 import shlex
 import socket
@@ -77,7 +76,8 @@ def free_port() -> int:
 
 def fetch(port: int, place: str) -> str:
     """Return what the site's server answers, or nothing while it does not."""
-    with contextlib.suppress(urllib.error.URLError, OSError):
+    try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{place}", timeout=10) as answer:
             return answer.read().decode()
-    return ""
+    except (urllib.error.URLError, OSError):
+        return ""

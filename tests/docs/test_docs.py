@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 
 from tests.playground import eventually
 
@@ -21,10 +22,12 @@ from .site import Site
 
 LANGUAGES = {"python", "console", "ini", "sql", "text", "yaml", "dockerfile"}  # the last two: test_howto_services
 BLOCKS = [block for each in PAGES for block in each.blocks() if not block.not_run]
+TUTORIAL = page("tutorial")  # has a test of its own
 PYTHON_PAGES = [
     each
     for each in PAGES
-    if any(
+    if each.path != TUTORIAL.path
+    and any(
         block.language == "python" and not (block.file or "").startswith("proofs/")  # test_threads
         for block in each.blocks()
     )
@@ -121,10 +124,14 @@ def test_python_examples_run(site: Site, each: Any) -> None:
 @pytest.mark.slow
 def test_settings_examples_are_accepted(site: Site) -> None:
     """Each example for the settings, alone, passes Django's checks and ours; with all of them a worker starts."""
+    site.manage("migrate", "meanwhile", "--database", "reports", "--verbosity", "0")  # of a page on several databases
     for each in PAGES:
         for block in each.blocks():
             if block.file == "mysite/settings.py":
                 site.use(README)
+                for name, text in each.files().items():  # what the settings name
+                    if name.startswith("mysite/") and not name.endswith(("settings.py", "urls.py")):
+                        site.write(name, text)
                 site.write(block.file, block.text)
                 for status, output in site.manage_all([["check"], ["meanwhile", "check"]]):
                     assert status == 0, f"{block}\n{output}"
@@ -148,7 +155,10 @@ def test_every_python_file_of_an_example_is_named_in_it() -> None:
 
 
 MANAGE_PAGES = [
-    each for each in PAGES if any(command.startswith(MANAGE) for block in each.blocks() for command in block.commands)
+    each
+    for each in PAGES
+    if each.path != TUTORIAL.path
+    and any(command.startswith(MANAGE) for block in each.blocks() for command in block.commands)
 ]
 
 
@@ -179,7 +189,8 @@ def _plan(words: list[str]) -> None:
     from django_meanwhile.management.subcommands.worker import plan_of
 
     options = vars(Command().create_parser("manage.py", "meanwhile").parse_args(words[1:]))
-    assert plan_of(choose_backend(options["backend"]), options).executors
+    backend = options["backend"] if options["backend"] in settings.TASKS else None  # one of the page's own
+    assert plan_of(choose_backend(backend), options).executors
 
 
 def test_other_commands_are_real() -> None:
@@ -187,6 +198,8 @@ def test_other_commands_are_real() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for block, command in _commands():
+        if block.page == TUTORIAL.name:
+            continue
         match shlex.split(command):
             case ["make", *words]:
                 assert {word for word in words if "=" not in word} <= targets, f"{block}: {command}"

@@ -62,7 +62,7 @@ def _instructions() -> list[tuple[str, str]]:
 
 
 def test_the_dockerfile_is_sound() -> None:
-    """Known instructions, commands that exist, a user that is not root, exec form, and the signal that a worker knows."""
+    """Known instructions, commands that exist, a user that is not root, exec form, the signal that a worker knows."""
     instructions = _instructions()
     assert {name for name, _ in instructions} == INSTRUCTIONS
     assert instructions[0][0] == "FROM"
@@ -82,7 +82,7 @@ def test_the_dockerfile_is_sound() -> None:
 
 
 def test_the_compose_file_is_sound() -> None:
-    """The worker's command is one, its time to stop suffices, what it depends on exists, and so do the services named."""
+    """The worker's command is one, its time to stop suffices, and every service that is named exists."""
     services = yaml.safe_load(block(DOCKER, "# compose.yaml"))["services"]
     worker = services["worker"]
     assert worker_options(worker["command"])["threads"] == 8
@@ -92,8 +92,8 @@ def test_the_compose_file_is_sound() -> None:
         for name, how in each.get("depends_on", {}).items():
             assert name in services
             assert how["condition"] != "service_healthy" or "healthcheck" in services[name]
-    for each in (block for block in DOCKER.blocks() if block.language == "console"):
-        for command in each.commands:
+    for each in DOCKER.blocks():
+        for command in each.commands if each.language == "console" else ():
             assert shlex.split(command)[:2] == ["docker", "compose"]
             assert shlex.split(command)[-1] in services
 
@@ -114,7 +114,7 @@ def test_a_worker_may_be_process_one(site: Site) -> None:
 
 
 def test_the_procfile_runs(site: Site) -> None:
-    """honcho starts web and worker; a view's job is done; SIGTERM ends all, and gives back what runs, uncharged."""
+    """Web and worker start under honcho; a view's job is done; SIGTERM ends all and gives back what runs, uncharged."""
     site.use(README)
     port = free_port()
     procfile = block(PROCFILE, "# Procfile")
@@ -124,6 +124,7 @@ def test_the_procfile_runs(site: Site) -> None:
     site.sql("DELETE FROM meanwhile_attempt")
     site.sql("DELETE FROM meanwhile_job")
     site.write("reports/tasks.py", README.files()["reports/tasks.py"] + "\n\n" + LONG)
+    site.write("mysite/settings.py", 'MEANWHILE = {"EMBEDDED": False}')  # as with DEBUG off
     honcho = start(site, PROCFILE.blocks()[2].commands[0])
     job = eventually(lambda: fetch(port, "/start/"), within=30, what="the web server answers").rpartition(" ")[2]
     found = eventually(lambda: (said := fetch(port, f"/report/{job}/")) and "SUCCESSFUL" in said, within=30)
@@ -174,7 +175,7 @@ def _pods() -> dict[str, dict[str, Any]]:
 
 
 def test_a_pod_has_time_to_end() -> None:
-    """terminationGracePeriodSeconds exceeds what a worker takes; the command is a list, and a worker's."""
+    """Its terminationGracePeriodSeconds exceeds what a worker takes; the command is a list, and a worker's."""
     pod = _pods()["worker"]
     (container,) = pod["containers"]
     assert pod["terminationGracePeriodSeconds"] > longest_stop(worker_options(container["command"])["grace"])

@@ -32,7 +32,7 @@ from .pages import ROOT, code, page
 
 SETTINGS, COMMANDS, STATES, TASKS = (page(f"reference/{name}") for name in ("settings", "commands", "states", "tasks"))
 LEASES, EXECUTORS = page("explanation/leases"), page("explanation/executors")
-OPERATIONS = page("how-to/production")
+PRODUCTION, STUCK, SCALING = (page(f"how-to/{name}") for name in ("production", "stuck-job", "scaling"))
 SOURCE = {path: path.read_text() for path in (ROOT / "src/django_meanwhile").rglob("*.py")}
 
 
@@ -141,9 +141,9 @@ def test_exit_statuses_are_those_of_the_help(subcommand: Any) -> None:
 
 
 def test_status_codes_are_explained() -> None:
-    """Whatever `status` can say is in the table of the 3 a.m. section, with its code."""
+    """Whatever `status` can say is in the table of the page on stuck jobs, with its code."""
     path = next(path for path in SOURCE if path.name == "diagnosis.py")
-    table = OPERATIONS.table("At 3 a.m.", "it says", "code")
+    table = STUCK.table("What status says", "it says", "code")
     assert {_first_code(cell) for cell in table.column("code")} == set(re.findall(r"code=\"([\w-]+)\"", SOURCE[path]))
 
 
@@ -305,7 +305,7 @@ def test_times_follow_from_the_defaults() -> None:
 
 def test_connections_are_those_of_the_plan() -> None:
     """The examples of connections are what `check` would print."""
-    table = OPERATIONS.table("Connections", "`--threads`")
+    table = PRODUCTION.table("Connections", "`--threads`")
     for threads, coroutines, processes, connections in (map(int, row) for row in table.rows):
         plan = make_plan(conf.Settings(), threads=threads, coroutines=coroutines, processes=processes)
         assert plan.connections == connections
@@ -316,8 +316,8 @@ def test_the_pace_of_retention_is_told() -> None:
     prune = inspect.signature(import_module("django_meanwhile.store.contract").Store.prune)
     assert (
         f"up to {upkeep.PRUNE_BATCHES} batches of {prune.parameters['limit'].default} for each state once a minute"
-        in OPERATIONS.text
+        in SCALING.text
     )
     a_day = upkeep.PRUNE_BATCHES * prune.parameters["limit"].default * 86_400 / upkeep.PRUNE_EVERY
     assert 14e6 < a_day < 15e6
-    assert "fourteen\nmillion" in OPERATIONS.text
+    assert "fourteen\nmillion" in SCALING.text

@@ -124,7 +124,7 @@ exit status: 0 found, 1 not found or not the only one, 2 the database cannot be 
             self.say(indented(attempt.detail))
 
     def _line(self, name: str, value: str) -> None:
-        self.say(f"  {name:14}{escape(value)}")
+        self.say(f"  {name:13} {escape(value)}")
 
 
 def as_json(job: Job, attempts: Iterable[Attempt], worker: Worker | None, database: str) -> dict[str, Any]:
