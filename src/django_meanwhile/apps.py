@@ -15,8 +15,7 @@ class MeanwhileConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks; on Django 5.2, the dialect's own log receivers; a server's worker, if it is wanted."""
-        from . import checks, compat, embedded  # noqa: F401, PLC0415 - after the models are loaded
+        """Register the checks; bring a server's worker along, if it is wanted."""
+        from . import checks, embedded  # noqa: F401, PLC0415 - after the models are loaded
 
-        compat.load_receivers()
         embedded.install()

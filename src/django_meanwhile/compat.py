@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 import django
 from django.core.signals import setting_changed
 
+DIALECT = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+"""The module that is in force."""
+
 if TYPE_CHECKING or django.VERSION >= (6, 0):
     from django.tasks import DEFAULT_TASK_BACKEND_ALIAS, DEFAULT_TASK_QUEUE_NAME, task_backends
     from django.tasks.backends.base import BaseTaskBackend
@@ -28,11 +31,15 @@ if TYPE_CHECKING or django.VERSION >= (6, 0):
     from django.tasks.base import Task as BaseTask
     from django.tasks.exceptions import (
         InvalidTask,
+        InvalidTaskBackend,
         TaskResultDoesNotExist,
         TaskResultMismatch,
     )
     from django.tasks.signals import task_enqueued, task_finished, task_started
 else:
+    # Its checks and log receivers, as its own app would connect them. At import, as Django 6 does it, so that a project
+    # that lacks our app is told so.
+    import django_tasks.checks  # noqa: F401
     from django_tasks import (
         DEFAULT_TASK_BACKEND_ALIAS,
         DEFAULT_TASK_QUEUE_NAME,
@@ -50,6 +57,7 @@ else:
         TaskResultStatus,
     )
     from django_tasks.base import Task as BaseTask
+    from django_tasks.exceptions import InvalidTaskBackendError as InvalidTaskBackend
     from django_tasks.exceptions import InvalidTaskError as InvalidTask
     from django_tasks.exceptions import TaskResultDoesNotExist, TaskResultMismatch
     from django_tasks.signals import task_enqueued, task_finished, task_started
@@ -58,12 +66,14 @@ __all__ = [
     "DEFAULT_TASK_BACKEND_ALIAS",
     "DEFAULT_TASK_PRIORITY",
     "DEFAULT_TASK_QUEUE_NAME",
+    "DIALECT",
     "TASK_MAX_PRIORITY",
     "TASK_MIN_PRIORITY",
     "TASK_REFRESH_ATTRS",
     "BaseTask",
     "BaseTaskBackend",
     "InvalidTask",
+    "InvalidTaskBackend",
     "TaskContext",
     "TaskError",
     "TaskResult",
@@ -71,7 +81,6 @@ __all__ = [
     "TaskResultMismatch",
     "TaskResultStatus",
     "backend_class",
-    "load_receivers",
     "task_backends",
     "task_enqueued",
     "task_finished",
@@ -95,16 +104,3 @@ def _forget(*, setting: str, **_: object) -> None:
 
 
 setting_changed.connect(_forget)
-
-
-def load_receivers() -> None:
-    """Connect the backport's log receivers and checks, as its own app would.
-
-    Importing ``signals`` above has connected the receivers; the checks of the
-    backends come with ``checks``. Django 6 does both itself.
-    """
-    if django.VERSION < (6, 0):
-        from django.apps import apps  # noqa: PLC0415
-
-        if not apps.is_installed("django_tasks"):
-            import django_tasks.checks  # noqa: F401, PLC0415 - registers on import

@@ -204,6 +204,9 @@ _SCHEMA: dict[str, Parse] = {
     "WORKER": _section,
     "RETENTION": _section,
 }
+KEYS = frozenset(_SCHEMA)
+"""The keys of ``MEANWHILE``."""
+
 _WORKER: dict[str, Parse] = {
     "threads": whole(0, 1000),
     "coroutines": whole(0, 10_000),
@@ -211,6 +214,9 @@ _WORKER: dict[str, Parse] = {
     "queues": _names,
     "max_tasks": optional(whole(1, 1_000_000_000)),
 }
+WORKER_KEYS = frozenset(_WORKER)
+"""The keys of ``MEANWHILE["WORKER"]``."""
+
 _AGE = optional(seconds(0, 3650 * DAY))
 _RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}
 

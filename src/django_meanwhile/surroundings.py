@@ -213,8 +213,10 @@ class _Restored:
             if raised is None:
                 raise self._failed("the end of restore() failed after the body had returned", error) from error
             if error is not raised:
-                told = "%s: the end of restore() of %s failed after the body had failed: %s: %s"
-                logger.warning(told, self._label, self._path, class_path(error), error)
+                logger.warning(
+                    "%s: the end of restore() of %s failed after the body had failed: %s: %s",
+                    self._label, self._path, class_path(error), error,
+                )  # fmt: skip
         finally:
             if raised is not None:  # a hook that handles the error leaves its own frames in there
                 raised.__traceback__ = trace

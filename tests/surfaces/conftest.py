@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pytest
 from django.core.management import CommandError, call_command
 
+from django_meanwhile.tasks.registry import may_import, registry
+
 from .rows import Rows
 
 BACKEND = "django_meanwhile.backends.DatabaseBackend"
@@ -47,6 +49,13 @@ def meanwhile():
 def _passwords_are_cheap(settings):
     """Log in without the seconds that a real hash takes."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
+def _tasks_of_tests_are_not_the_projects(monkeypatch):
+    """Hide what other tests have registered in this process and no installed app has."""
+    every = registry.tasks
+    monkeypatch.setattr(registry, "tasks", lambda: [task for task in every() if may_import(task.func.__module__)])
 
 
 @pytest.fixture

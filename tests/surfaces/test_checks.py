@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from django_meanwhile import checks
+from django_meanwhile.checks import databases
 
 from .conftest import BACKEND
 
@@ -52,7 +53,7 @@ def test_a_sound_project_has_no_problem():
 
 def test_every_id_stands_in_the_table():
     """The module's docstring lists each id that it uses, once, and no other."""
-    source = Path(checks.__file__).read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in Path(checks.__file__).parent.glob("*.py"))
     listed = re.findall(r"^``(meanwhile\.[EW]\d{3})``", checks.__doc__, re.MULTILINE)
     assert len(listed) == len(set(listed))
     assert set(listed) == set(re.findall(r'id="(meanwhile\.[EW]\d{3})"', source)) | {"meanwhile.E001"}
@@ -115,6 +116,33 @@ def test_the_memory_database_of_the_test_runner_is_no_problem(sqlite):
     """Whoever runs the tests of a project is not warned about that."""
     sqlite["NAME"] = "file:memorydb_default?mode=memory&cache=shared"
     assert _found() == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "warned"), [("nfs4", True), ("9p", True), ("fuse.sshfs", True), ("ext4", False), ("overlay", False)]
+)
+def test_w006_sqlite_on_a_network_share(sqlite, tmp_path, monkeypatch, kind, warned):
+    """The type of the innermost mount counts; blanks in its path, and a path that begins alike, do not mislead."""
+    share = tmp_path / "a share"
+    place = str(share).replace(" ", r"\040")
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "21 1 0:19 / / rw - ext4 /dev/sda rw\n"
+        f"22 21 0:20 / {place} rw,relatime shared:1 - {kind} server:/x rw\n"
+        f"23 21 0:21 / {place}/db rw - nfs server:/y rw\n"
+    )
+    monkeypatch.setattr(databases, "MOUNTS", mounts)
+    sqlite["NAME"] = share / "db.sqlite3"
+    found = _found()
+    assert ("meanwhile.W006" in found) == warned
+    assert not warned or kind in found["meanwhile.W006"].msg
+
+
+def test_the_file_system_is_that_of_the_kernels_own_list():
+    """What Linux says about this very machine can be read."""
+    if not databases.MOUNTS.exists():
+        pytest.skip("no /proc/self/mountinfo on this system")
+    assert databases.filesystem(Path("/proc")) == "proc"
 
 
 def test_e003_sqlite_is_too_old(sqlite, monkeypatch):

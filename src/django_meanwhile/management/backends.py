@@ -50,7 +50,7 @@ def our_backends() -> list[Served]:
     for alias in task_backends:
         try:
             found.append(_served(alias))
-        except (ImproperlyConfigured, CommandError):  # the checks tell
+        except (ImproperlyConfigured, CommandError, KeyError, TypeError):  # the checks tell
             continue
     return found
 

@@ -15,13 +15,14 @@ from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
 from django.db import router
 
-from ..compat import BaseTaskBackend, TaskResultDoesNotExist, task_finished
+from ..compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_finished
 from ..core.errors import InvalidOption, NotCancellable
 from ..core.states import JobState
 from ..store import get_store, wake
 from .attempts import TaskError
 from .backend_checks import check_backend
 from .enqueue import Arguments, enqueue
+from .refusals import explained, refuse_uninstalled
 from .registry import resolve
 from .result import from_row
 from .task import Task
@@ -62,17 +63,24 @@ class DatabaseBackend(BaseTaskBackend):
         """The store on that database."""
         return get_store(self.database)
 
+    def validate_task(self, task: BaseTask[..., Any]) -> None:
+        """Raise Django's ``InvalidTask`` for a task that this backend does not take."""
+        try:
+            super().validate_task(task)
+        except InvalidTask as error:
+            raise explained(task, self, error) from None
+
     # --- enqueue ------------------------------------------------------------------------
 
     def enqueue(  # type: ignore[override]
         self, task: BaseTask[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> TaskResult[Any]:
         """Insert one job, in the caller's transaction. See ``Task.enqueue``."""
-        self.validate_task(task)
-        return enqueue(self, task, [(args, kwargs)])[0]
+        return self.enqueue_many(task, [(args, kwargs)])[0]
 
     def enqueue_many(self, task: BaseTask[..., Any], calls: Sequence[Arguments]) -> list[TaskResult[Any]]:
         """Insert many jobs of one task, all or none. Each call is (args, kwargs)."""
+        refuse_uninstalled(self.alias)
         self.validate_task(task)
         return enqueue(self, task, calls)
 
@@ -155,7 +163,10 @@ class DatabaseBackend(BaseTaskBackend):
         try:
             return (jobs.only(*fields) if fields else jobs).get(pk=_job_id(result_id))
         except Job.DoesNotExist:
-            raise TaskResultDoesNotExist(result_id) from None
+            raise TaskResultDoesNotExist(
+                f"No job {result_id} in database {self.database!r} (backend {self.alias!r}). Jobs that have ended are "
+                'deleted after a while: MEANWHILE["RETENTION"].'
+            ) from None
 
     def _state(self, result_id: str) -> JobState:
         return JobState(self._job(result_id, "state").state)
@@ -181,4 +192,4 @@ def _job_id(result_id: str) -> UUID:
     try:
         return UUID(str(result_id))
     except ValueError:
-        raise TaskResultDoesNotExist(result_id) from None
+        raise TaskResultDoesNotExist(f"{result_id!r} is no id of a job: pass result.id, a UUID.") from None

@@ -1,4 +1,4 @@
-"""System checks of one backend's entry in ``TASKS``: ``meanwhile.E020`` to ``E025``.
+"""System checks of one backend's entry in ``TASKS``: ``meanwhile.E020`` to ``E025``, ``W020``.
 
 Called by ``DatabaseBackend.check``, which Django calls with its own checks.
 """
@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.conf import settings
+from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.db import connections
 
 from ..compat import task_backends
+from ..conf import KEYS, WORKER_KEYS
 from ..core.options import RULES
 
 if TYPE_CHECKING:
     from .backend import DatabaseBackend
 
+KNOWN_KEYS = ("BACKEND", "QUEUES", "OPTIONS")
 KNOWN_OPTIONS = ("DATABASE",)
 
 
@@ -28,6 +31,7 @@ def check_backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
     entry = f'TASKS["{backend.alias}"]'
     raw = getattr(settings, "TASKS", {}).get(backend.alias, {})
     yield from _check_queues(entry, raw)
+    yield from _check_keys(entry, raw)
     if not apps.is_installed("django_meanwhile"):
         yield Error(
             f"{entry} is a backend of django_meanwhile, which is not installed: its tables are missing.",
@@ -46,10 +50,45 @@ def check_backend(backend: DatabaseBackend) -> Iterator[CheckMessage]:
         if option not in KNOWN_OPTIONS:
             yield Error(
                 f'{entry}["OPTIONS"] has an unknown key {option!r}.',
-                hint=_did_you_mean(option, KNOWN_OPTIONS),
+                hint=_option_mend(option, options[option]),
                 id="meanwhile.E021",
             )
     yield from _check_database(entry, backend)
+
+
+def _check_keys(entry: str, raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    """Django reads three keys, and says nothing about others."""
+    for key, value in raw.items():
+        if key in KNOWN_KEYS:
+            continue
+        inner = str(key).upper()
+        yield checks.Warning(
+            f"{entry} has a key {key!r}, which nobody reads.",
+            hint=(
+                f'Write: {entry}["OPTIONS"] = {{"{inner}": {_written(value)}}}'
+                if inner in KNOWN_OPTIONS
+                else _mend_of(key, value) or _did_you_mean(key, KNOWN_KEYS)
+            ),
+            id="meanwhile.W020",
+        )
+
+
+def _option_mend(option: object, value: object) -> str:
+    return _mend_of(option, value) or _did_you_mean(option, KNOWN_OPTIONS)
+
+
+def _mend_of(key: object, value: object) -> str:
+    """Return the line for a key of ``MEANWHILE`` that was written into ``TASKS``; empty for others."""
+    name = str(key)
+    if name.lower() in WORKER_KEYS:
+        return f'Write: MEANWHILE = {{"WORKER": {{"{name.lower()}": {_written(value)}}}}}'
+    if name.upper() in KEYS:
+        return f'Write: MEANWHILE = {{"{name.upper()}": {_written(value)}}}'
+    return ""
+
+
+def _written(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def _check_database(entry: str, backend: DatabaseBackend) -> Iterator[CheckMessage]:

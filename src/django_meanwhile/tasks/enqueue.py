@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
+from django.db import DatabaseError
 
 from ..compat import InvalidTask, TaskResultStatus, task_enqueued
 from ..core.codec import decode_arguments, encode_arguments
@@ -26,6 +27,7 @@ from ..core.states import Executor, JobState
 from ..fields import for_users, naive_utc
 from ..store import get_store, wake
 from ..surroundings import capture
+from .refusals import annotate
 from .registry import is_discovered, may_import, registry
 from .result import TaskResult
 from .task import Task
@@ -115,7 +117,7 @@ def _new_job(
         executor=Executor(task.executor),
         rank=-task.priority,
         due_at=_due_at(task),
-        delay=task.delay,
+        delay=task.due_in,
         retry_on_crash=task.on_crash == "retry",
         arguments=encode_arguments(args, kwargs, task=task.registered_name, names=shape.positional),
         overrides=json.dumps(dict(task.overrides)) if task.overrides else "{}",
@@ -124,7 +126,7 @@ def _new_job(
 
 
 def _due_at(task: Task[..., Any]) -> datetime | None:
-    if task.run_after is None or task.delay is not None:
+    if task.run_after is None or task.due_in is not None:
         return None
     return naive_utc(task.run_after).replace(tzinfo=UTC)
 
@@ -153,6 +155,9 @@ def _shape(function: Callable[..., Any], takes_context: bool) -> Shape:  # noqa:
 def _insert(alias: str, jobs: list[NewJob], task: Task[..., Any]) -> list[Enqueued]:
     try:
         return get_store(alias).enqueue(jobs)
+    except DatabaseError as error:
+        annotate(error, alias)
+        raise
     except SynchronousOnlyOperation as error:
         raise SynchronousOnlyOperation(
             f"{task.registered_name}: enqueue() waits for the database. "

@@ -115,6 +115,11 @@ class Registry:
         with self._lock:
             return frozenset(self._tasks)
 
+    def tasks(self) -> list[Task[..., Any]]:
+        """Return the tasks met so far."""
+        with self._lock:
+            return list({id(task): task for task in self._tasks.values()}.values())
+
     def resolve(self, name: str) -> Task[..., Any]:
         """Return the task of that name, importing its module if that is allowed.
 
@@ -129,7 +134,8 @@ class Registry:
                 self.autodiscover()
         except Exception as error:
             raise UnknownTask(
-                f"task {name!r} is unknown, and importing its module failed: {type(error).__name__}: {error}"
+                f"task {name!r} is unknown, and importing its module failed: {type(error).__name__}: {error}. "
+                "Its jobs wait until the module can be imported."
             ) from error
         task = self._tasks.get(name)
         if task is None:
@@ -141,12 +147,7 @@ class Registry:
 
         A module that exists and does not import raises, as it would at start-up.
         """
-        modules = [
-            f"{config.name}.{TASKS_MODULE}"
-            for config in apps.get_app_configs()
-            if config.module is not None and module_has_submodule(config.module, TASKS_MODULE)
-        ]
-        for module in (*modules, *conf.get_settings().task_modules):
+        for module in task_modules():
             self._register_module(import_module(module))
         with self._lock:
             self._discovered = True
@@ -174,6 +175,16 @@ class Registry:
             task = self.adopt(found)
             if not self.knows(task):
                 self.register(task)
+
+
+def task_modules() -> list[str]:
+    """Return the modules that every worker imports: ``tasks`` of installed apps, and those of ``TASK_MODULES``."""
+    modules = [
+        f"{config.name}.{TASKS_MODULE}"
+        for config in apps.get_app_configs()
+        if config.module is not None and module_has_submodule(config.module, TASKS_MODULE)
+    ]
+    return [*modules, *conf.read_settings()[0].task_modules]
 
 
 def _is_task(value: Any) -> bool:

@@ -90,7 +90,10 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
         if self.is_finished:
             reason = f": {self.errors[-1].exception_class_path}" if self.errors else ""
             raise ValueError(f"Task failed: {self._label} is {self.state.name}{reason}.")
-        raise ValueError(f"Task has not finished yet: {self._label} is {self.state.name}.")
+        raise ValueError(
+            f"Task has not finished yet: {self._label} is {self.state.name}. "
+            "Wait for it with result.wait(timeout=...), or ask result.is_finished after result.refresh()."
+        )
 
     def refresh(self) -> None:
         """Read the job again, in place, as Django's results do."""

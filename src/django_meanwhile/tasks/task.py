@@ -23,6 +23,7 @@ from ..compat import (
     DEFAULT_TASK_QUEUE_NAME,
     BaseTask,
     InvalidTask,
+    TaskResultMismatch,
 )
 from ..compat import TaskContext as DjangoTaskContext
 from ..core.errors import InvalidOption
@@ -38,6 +39,7 @@ from ..core.options import (
 )
 from ..core.states import Executor
 from .inert import InertContext
+from .refusals import mismatched, refuse_attribute, refuse_call, refuse_unknown_backend
 
 if TYPE_CHECKING:
     from typing import Literal, Self
@@ -138,7 +140,7 @@ class Task(_Base[P, T]):
     aliases: tuple[str, ...] | list[str] = field(default=(), hash=False)
 
     #: Seconds from the enqueue, by the database's clock, in place of ``run_after``.
-    delay: float | None = None
+    due_in: float | None = None
     #: Commit apart from a transaction that is open on another database.
     outside_transaction: bool = False
     #: What ``using()`` changed and the row carries.
@@ -167,6 +169,7 @@ class Task(_Base[P, T]):
             mend = f'Give it a short one: @task(name="{self.name[:40]}").'
             raise refusal(name, "name", name, f"must have at most {MAX_NAME} characters", mend)
         if not self.stored:
+            refuse_unknown_backend(name, self.backend)
             super().__post_init__()
 
     def _check_function(self) -> None:
@@ -242,11 +245,11 @@ class Task(_Base[P, T]):
     def _due(self, run_after: datetime | timedelta) -> dict[str, Any]:
         """Return the fields for a due time; Django's backends know a datetime only."""
         if isinstance(run_after, datetime):
-            return {"run_after": run_after, "delay": None}
+            return {"run_after": run_after, "due_in": None}
         try:
             return {
                 "run_after": timezone.now() + run_after,
-                "delay": max(run_after.total_seconds(), 0.0),
+                "due_in": max(run_after.total_seconds(), 0.0),
             }
         except (TypeError, AttributeError, OverflowError) as error:
             raise refusal(
@@ -314,11 +317,17 @@ class Task(_Base[P, T]):
 
     def get_result(self, result_id: str) -> TaskResult[T]:  # type: ignore[override]
         """Return the result with that id; Django's errors if there is none, or not of this task."""
-        return super().get_result(result_id)  # type: ignore[return-value]
+        try:
+            return super().get_result(result_id)  # type: ignore[return-value]
+        except TaskResultMismatch as error:
+            raise mismatched(self, result_id, error) from None
 
     async def aget_result(self, result_id: str) -> TaskResult[T]:  # type: ignore[override]
         """See ``get_result``."""
-        return await super().aget_result(result_id)  # type: ignore[return-value]
+        try:
+            return await super().aget_result(result_id)  # type: ignore[return-value]
+        except TaskResultMismatch as error:
+            raise mismatched(self, result_id, error) from None
 
     def call(self, *args: Any, **kwargs: Any) -> T:
         """Run the function here and now. Called by Django's immediate backend."""
@@ -333,6 +342,11 @@ class Task(_Base[P, T]):
         if not self.takes_context or not args or type(args[0]) is not DjangoTaskContext:
             return args
         return (InertContext(task_result=args[0].task_result, metadata=self.metadata), *args[1:])
+
+    if not TYPE_CHECKING:  # type checkers refuse both by themselves
+        do_not_call_in_templates = True
+        __call__ = refuse_call
+        __getattr__ = refuse_attribute
 
     # --- copying ------------------------------------------------------------------------
 
@@ -349,7 +363,7 @@ class Task(_Base[P, T]):
             **self.overrides,
             "overrides": dict(self.overrides),
             "run_after": self.run_after,
-            "delay": self.delay,
+            "due_in": self.due_in,
             "backend": self.backend,
             "outside_transaction": self.outside_transaction,
             "stored": self.stored,
@@ -367,6 +381,8 @@ def _unpickle(module: str, qualname: str, changes: dict[str, Any]) -> Task[..., 
         tasks = (value for value in vars(namespace).values() if issubclass(type(value), Task))
         found = next((value for value in tasks if value.func is found), None)
     if found is None:
-        msg = f"Expected {module}.{qualname} to be a task of django_meanwhile."
-        raise InvalidOption(msg)
+        raise InvalidOption(
+            f"{module}.{qualname} was pickled as a task of django_meanwhile, and is none here: has it been renamed, or "
+            "lost its @task? A process of the same code can read it."
+        )
     return replace(found, **changes)

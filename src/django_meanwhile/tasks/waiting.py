@@ -28,4 +28,7 @@ def pauses(timeout: float | None, clock: Clock, what: str) -> Iterator[float]:
     while (left := started + timeout - clock.monotonic()) > 0:
         yield min(pause, left)
         pause = min(pause * _GROWTH, LONGEST_PAUSE)
-    raise ResultTimeout(f"{what} did not end within {timeout:g} s; it may still do so.")
+    raise ResultTimeout(
+        f"{what} did not end within {timeout:g} s; it may still do so. "
+        "Whether a worker is there for it says: manage.py meanwhile status"
+    )
