@@ -41,7 +41,10 @@ def main() -> int:
         f"django-meanwhile on Django {version('Django')}, Python {sys.version.split()[0]}, SQLite, "
         f"{os.cpu_count()} cores: one runserver, and the worker that it brings along"
     )
-    with tempfile.TemporaryDirectory(prefix="meanwhile-demo-") as directory, Server(Path(directory)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="meanwhile-demo-") as directory,
+        Server(Path(directory), environment={"TMPDIR": directory}) as server,
+    ):
         try:
             take(told, server)
         except (RuntimeError, TimeoutError, OSError) as error:

@@ -45,7 +45,12 @@ class Server:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = directory / "log.txt"
-        self._environment = {**os.environ, **(environment or {}), "EXAMPLE_DIRECTORY": str(directory)}
+        self._environment = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "mysite.settings",
+            "EXAMPLE_DIRECTORY": str(directory),
+            **(environment or {}),
+        }
         self._process: subprocess.Popen[bytes] | None = None
 
     def manage(self, *args: str) -> str:

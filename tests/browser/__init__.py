@@ -1,0 +1,1 @@
+"""The example site, clicked through in Chromium."""

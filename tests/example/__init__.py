@@ -1,0 +1,1 @@
+"""The example site, driven over HTTP."""
