@@ -55,7 +55,7 @@ def test_the_first_screen_has_two_commands() -> None:
 
 
 def test_the_readme_works_to_the_letter(site: Site) -> None:
-    """Who follows the README and starts runserver has a view that answers 202, and the report, without a worker to start."""
+    """Who follows the README and starts runserver has a view that answers 202, and the report: no worker to start."""
     site.use(README)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
