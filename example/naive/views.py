@@ -17,7 +17,8 @@ from reports.models import Observation
 
 def generate_report(data):
     days = weather.days_of(data["place"])
-    climate.study(data["place"], days, int(data["resamples"]), tell=lambda *_: None)
+    resamples = int(data["resamples"])
+    climate.study(data["place"], days, resamples, tell=lambda *_: None)
     print("Report generated!")
 
 

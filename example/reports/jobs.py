@@ -72,7 +72,12 @@ def _seen(ticket: Ticket) -> dict[str, Any]:
         "waited": (begun - job.enqueued_at).total_seconds() if begun else None,
         "ran": (end - begun).total_seconds() if end and begun else None,
         "log": [
-            {"kind": entry.kind.name.lower(), "error": entry.exception_class_path.rpartition(".")[2], "entry": entry}
+            {
+                "kind": entry.kind.name.lower(),
+                "error": entry.exception_class_path.rpartition(".")[2],
+                "ended_at": entry.ended_at,
+                "detail": source.with_short_paths(entry.traceback),
+            }
             for entry in log
         ],
         "crashes": sum(entry.kind.name == "CRASH" for entry in log),

@@ -6,16 +6,21 @@ import builtins
 import inspect
 import io
 import keyword
+import re
 import tokenize
 from collections.abc import Callable, Iterator
 from functools import cache
 from html import escape
 from typing import Any
 
+from django.conf import settings
 from django.utils.safestring import SafeString, mark_safe
 
 from .exhibits import Exhibit
 
+_DIRECTORIES = re.compile(
+    rf"(?<=File \"){re.escape(str(settings.BASE_DIR))}/|(?<=File \")\S*/(?=django_meanwhile/|site-packages/)"
+)
 _KINDS = {tokenize.STRING: "string", tokenize.COMMENT: "comment", tokenize.NUMBER: "number"}
 # Before Python 3.12 an f-string is one STRING; since then it comes in pieces.
 _KINDS |= {
@@ -29,6 +34,11 @@ _KINDS |= {
 def of(*functions: Callable[..., Any]) -> SafeString:
     """Return the source of functions as HTML, their decorators included."""
     return coloured("\n\n".join(inspect.getsource(inspect.unwrap(function)) for function in functions))
+
+
+def with_short_paths(traceback: str) -> str:
+    """Return a traceback without the directories that the site and its packages lie in."""
+    return _DIRECTORIES.sub("", traceback)
 
 
 def of_task(exhibit: Exhibit) -> SafeString:

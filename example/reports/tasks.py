@@ -19,7 +19,7 @@ def write_report(context: TaskContext, place: str, resamples: int) -> Brief:
     """Computes in pure Python: that wants a process of its own."""
     days = weather.days_of(place)
     found = climate.study(place, days, resamples, context.progress)
-    # A job may run twice; its file is named after it, so it is the same file.
+    # Named after the job: if that has to run twice, it is the same file.
     size = paper.write(context.job_id, found)
     return found.in_brief() | {"bytes": size, "process": os.getpid()}
 
@@ -32,7 +32,7 @@ def find_twins(wet: float) -> list[weather.Pair]:
 
 @task(max_attempts=3, takes_context=True)
 def fetch_forecast(context: TaskContext) -> str:
-    """Fails twice, as the best services do; `Retry` says when to try again."""
+    """Fails twice, as the best services do."""
     if context.attempt < 3:
         raise Retry("the forecast service is busy", after=1)
     return f"tomorrow: sunny spells (attempt {context.attempt})"

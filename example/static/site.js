@@ -43,7 +43,23 @@ function replace(job, seen) {
 
 // --- the meter ----------------------------------------------------------------------------------------------------
 
-const KEPT = 100; // pings, one each 100 ms: ten seconds
+const KEPT = 200; // pings, one each 100 ms: twenty seconds
+
+const marks = []; // where buttons were pressed: { at: the number of pings before it, place: its element }
+let pings = 0;
+
+function mark(what) {
+  const place = document.createElement("span");
+  place.textContent = what;
+  place.className = what;
+  document.querySelector("#pulse .marks").append(place);
+  marks.push({ at: pings, place });
+}
+
+function moveMarks() {
+  const first = Math.max(0, pings - KEPT);
+  for (const { at, place } of marks) place.style.left = `${((at - first) * 100) / (KEPT - 1)}%`;
+}
 
 async function measure(meter) {
   const line = meter.querySelector("polyline");
@@ -62,6 +78,8 @@ async function measure(meter) {
     const took = performance.now() - begun;
     found.push(took);
     if (found.length > KEPT) found.shift();
+    pings += 1;
+    moveMarks();
     now.textContent = words(took);
     worst.textContent = words(Math.max(...found));
     line.setAttribute("points", found.map((ms, n) => `${(n * 600) / (KEPT - 1)},${height(ms)}`).join(" "));
@@ -71,7 +89,7 @@ async function measure(meter) {
 }
 
 // One millisecond at the bottom, a second at the top; a factor of ten is a third of the height.
-const height = (ms) => (94 - 31 * Math.min(3, Math.max(0, Math.log10(ms)))).toFixed(1);
+const height = (ms) => (96 - 32 * Math.min(3, Math.max(0, Math.log10(ms)))).toFixed(1);
 const words = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 async function watchThreads(place) {
@@ -91,6 +109,7 @@ async function watchThreads(place) {
 async function ask(form, submitter) {
   const said = form.querySelector("output");
   const body = new FormData(form, submitter);
+  mark(form.dataset.measure);
   said.textContent = "waiting for the answer …";
   const begun = performance.now();
   try {

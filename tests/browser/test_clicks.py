@@ -27,7 +27,6 @@ def test_a_report_from_the_button_to_the_file(visit, picture, tmp_path, scheme: 
     """Progress moves without a reload, the page says when the report is done, and its file can be downloaded."""
     page = visit(color_scheme=scheme)
     page.goto("/report/")
-    picture(page, f"report-form-{scheme}")
     page.get_by_label("Place").select_option("Fjellby")
     page.get_by_label("Resamples").fill("200000")
     page.get_by_role("button", name="Write the report").click()
@@ -110,7 +109,7 @@ def test_a_fan_out(visit) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_naive_ways(visit, picture, scheme: str) -> None:
     """Each way's answer is shown beside its button, with how long it took; the meter measures meanwhile."""
-    page = visit(color_scheme=scheme)
+    page = visit(color_scheme=scheme, viewport={"width": 1280, "height": 1280})
     page.goto("/naive/")
     page.wait_for_function("document.querySelector('#pulse polyline').getAttribute('points').split(' ').length > 10")
     said = {name: page.locator(f"#{name} output") for name in ("blocking", "thread", "ours", "background-query")}
@@ -119,14 +118,17 @@ def test_the_naive_ways(visit, picture, scheme: str) -> None:
     page.get_by_role("button", name="Start a thread").click()
     page.wait_for_function("document.querySelector('#thread output').textContent.includes('started!')")
     page.wait_for_function("document.querySelector('.busy').textContent.includes('1 bare thread computes')")
-    picture(page, f"naive-{scheme}")
     page.wait_for_function("document.querySelector('.busy').textContent === ''")
+    page.get_by_role("button", name="Enqueue").click()
+    said["ours"].get_by_role("link").wait_for()
+    page.wait_for_function("pings > marks[2].at + 25")  # names of the page's script
+    page.evaluate("scrollTo(0, 0)")
+    picture(page, f"naive-{scheme}")
     page.get_by_role("button", name="Start one that fails").click()
     page.wait_for_function("!document.querySelector('#thread output').textContent.includes('waiting')")
     assert "started!" in said["thread"].inner_text()
     page.get_by_role("button", name="Run and count").click()
     page.wait_for_function("document.querySelector('#background-query output').textContent.includes('database: 0')")
-    page.get_by_role("button", name="Enqueue").click()
     said["ours"].get_by_role("link").click()
     page.wait_for_selector(ENDED)
     assert page.inner_text("h1") == "Done"
