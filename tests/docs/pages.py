@@ -91,10 +91,10 @@ class Page:
         return found
 
     def files(self) -> dict[str, str]:
-        """Return the files that its blocks are; blocks of one file are joined, in order."""
+        """Return the files that its blocks are; those of one file are joined. Blocks that are not run are none."""
         files: dict[str, str] = {}
         for block in self.blocks():
-            if block.file:
+            if block.file and not block.not_run:
                 files[block.file] = f"{files.get(block.file, '')}{block.text}\n\n\n"
         return files
 
