@@ -1,6 +1,7 @@
 """The pytest plugin, in runs of pytest of its own: in a project that uses us, and in projects that do not."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 import tomllib
@@ -179,11 +180,13 @@ def test_the_plugin_is_announced():
 
 
 def test_the_names_of_the_package_are_those_it_announces():
-    """Every announced name can be had, and importing the package imports nothing of Django."""
+    """Every announced name can be had, is no module of that name, and importing the package imports no Django."""
     from django_meanwhile import testing
+    from django_meanwhile.testing import jobs_of_a_test  # noqa: F401 - and with it all modules
 
     assert not [name for name in testing.__all__ if not hasattr(testing, name)]
     assert set(testing.__all__) == set(testing._HOMES)
+    assert not set(testing.__all__) & {module.name for module in pkgutil.iter_modules(testing.__path__)}
     with pytest.raises(AttributeError, match="run_job'"):
         testing.run_job  # noqa: B018
     done = python(ROOT, "-c", "import sys, django_meanwhile.testing; assert 'django' not in sys.modules")

@@ -51,6 +51,7 @@ def test_a_worker_runs_what_the_test_enqueues(database):
         assert results[0].return_value["pid"] != os.getpid()
     assert not [process for process in processes if process.is_running()]
     assert not Worker.objects.using(database).exists()
+    assert "ends: nothing left to do" in worker.log, "its last words can be read behind the block"
 
 
 @pytest.mark.django_db(transaction=True, databases=["default"])

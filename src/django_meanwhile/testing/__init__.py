@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .clock import travel
     from .enqueued import (
         aassert_enqueued,
         aassert_not_enqueued,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .errors import JobFailed, TooManyRuns, UnusableForTests
     from .failures import crash_task, fail_task, interrupt_task, lose_lease, time_out_task
     from .jobs import arun_jobs, run_jobs
-    from .travel import travel
     from .worker import RunningWorker, running_worker
 
 _HOMES = {
@@ -50,7 +50,7 @@ _HOMES = {
     "run_jobs": "jobs",
     "running_worker": "worker",
     "time_out_task": "failures",
-    "travel": "travel",
+    "travel": "clock",
 }
 
 __all__ = [

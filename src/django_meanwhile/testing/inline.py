@@ -40,8 +40,8 @@ from ..worker.completer import Completer, Ending
 from ..worker.policy import load_result
 from ..worker.upkeep import ORPHANED
 from . import failures
+from .clock import ahead
 from .enclosure import Enclosure
-from .travel import ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .clock import travel
 from .enqueued import aassert_enqueued, aassert_not_enqueued, assert_enqueued, assert_not_enqueued
 from .failures import crash_task, fail_task, interrupt_task, lose_lease, time_out_task
 from .jobs import arun_jobs, run_jobs
-from .travel import travel
 
 if TYPE_CHECKING:
     from .enqueued import Captured

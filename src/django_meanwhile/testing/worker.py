@@ -49,6 +49,7 @@ class RunningWorker:
         self._log = log
         self._grace = grace
         self._told = False
+        self._last_words: str | None = None
 
     @property
     def pid(self) -> int:
@@ -57,7 +58,9 @@ class RunningWorker:
 
     @property
     def log(self) -> str:
-        """What the worker and its children have printed so far."""
+        """What the worker and its children have printed so far; everything, behind the block."""
+        if self._last_words is not None:
+            return self._last_words
         with open(self._log.name, encoding="utf-8", errors="replace") as log:  # noqa: PTH123 - the name of an open file
             return log.read()
 
@@ -91,20 +94,25 @@ class RunningWorker:
                 self._process.wait(self._grace + STOP_WITHIN)
             except subprocess.TimeoutExpired:
                 self.kill()
-        self._close()
+        self._close_pipe()
 
     def kill(self) -> None:
         """SIGKILL the supervisor. Its children end with it; their jobs are rescued by the next worker."""
         self._told = True
         self._process.kill()
         self._process.wait()
-        self._close()
+        self._close_pipe()
+
+    def close(self) -> None:
+        """Stop it, and keep what it has printed. Called at the end of the block."""
+        self.stop()
+        self._last_words = self.log
 
     def check(self) -> None:
         """Raise ``AssertionError`` if it has ended without being told to."""
         self._refuse_dead("by itself")
 
-    def _close(self) -> None:
+    def _close_pipe(self) -> None:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -166,7 +174,7 @@ def running_worker(
             yield worker
             worker.check()
         finally:
-            worker.stop()
+            worker.close()
 
 
 def specification(database: str) -> dict[str, Any]:
