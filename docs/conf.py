@@ -33,6 +33,10 @@ myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = "django-meanwhile"
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0a6665", "color-brand-content": "#0a6665"},
+    "dark_css_variables": {"color-brand-primary": "#62cdc5", "color-brand-content": "#62cdc5"},
+}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
@@ -42,7 +46,7 @@ copybutton_only_copy_prompt_lines = True
 copybutton_remove_prompts = True
 
 _LINK = re.compile(r"(?<=\]\()([^)\s#:]+)(?=[)#])")
-_ENTRY = re.compile(r"- \[[^\]]*\]\(([^)\s#:]+)\.md\)")
+_ENTRY = re.compile(r"- \[([^\]]*)\]\(([^)\s#:]+)\.md\)")
 _STUBS = {ROOT / f"{path.stem.upper()}.md": path for path in (DOCS / "project").glob("*.md")}
 
 
@@ -70,7 +74,7 @@ def _contents(text: str) -> str:
     found, caption = "", ""
     for section in re.split(r"^(?=#)", text, flags=re.MULTILINE):
         caption = section.partition("\n")[0].strip("# ")
-        pages = [page.removesuffix(".md") for page in _ENTRY.findall(section)]
+        pages = [f"{title} <{page}>" for title, page in _ENTRY.findall(section)]
         if pages:
             lines = "\n".join(pages)
             found += f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n"

@@ -126,8 +126,8 @@ def test_settings_examples_are_accepted(site: Site) -> None:
     """Each example for the settings, alone, passes Django's checks and ours; with all of them a worker starts."""
     site.manage("migrate", "meanwhile", "--database", "reports", "--verbosity", "0")  # of a page on several databases
     for each in PAGES:
-        for block in each.blocks():
-            if block.file == "mysite/settings.py":
+        for block in each.blocks() if each.path != TUTORIAL.path else ():
+            if block.file == "mysite/settings.py" and not block.not_run:
                 site.use(README)
                 for name, text in each.files().items():  # what the settings name
                     if name.startswith("mysite/") and not name.endswith(("settings.py", "urls.py")):
@@ -265,6 +265,21 @@ def test_links_lead_somewhere(each: Any) -> None:
         if not path.exists() or (anchor and anchor not in anchors):
             broken.append(f"{each.name}:{line}: {target}")
     assert not broken
+
+
+def test_pictures_are_there_and_described() -> None:
+    """Each picture of a page is a file of `docs/images`, with a text for those who cannot see it."""
+    shown = [
+        (each, text, target)
+        for each in PAGES
+        for _, line in each.prose()
+        for text, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", line)
+    ]
+    assert shown
+    for each, text, target in shown:
+        assert (each.path.parent / target).resolve().parent == DOCS / "images", f"{each.name}: {target}"
+        assert (each.path.parent / target).is_file(), f"{each.name}: {target}"
+        assert len(text) > 20, f"{each.name}: {target}: say what it shows"
 
 
 def test_every_page_is_in_the_index() -> None:
