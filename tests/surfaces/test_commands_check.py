@@ -1,5 +1,7 @@
 """``meanwhile check``: the plan, the settings in force, the connections, the problems."""
 
+import json
+
 import pytest
 from django.db import connections
 
@@ -47,8 +49,35 @@ def test_a_server_that_is_too_small_is_a_warning_with_a_way_out(meanwhile, backe
     ran = meanwhile("check")
     assert ran.status == 0
     assert "meanwhile.W030" in ran.out
-    assert "has 5 left" in ran.out
+    assert "the server has 5 left" in ran.out.replace("\n", " ")
     assert 'MEANWHILE["WORKER"] = {"threads": 4}' in ran.out
+
+
+def test_the_room_that_a_worker_needs_for_a_while_counts(meanwhile, backend, settings, monkeypatch):
+    """Suspects alone and children beside their successors: a server with room for the rest alone is too small."""
+    settings.MEANWHILE = {"WORKER": {"threads": 1, "coroutines": 0, "processes": 1, "max_tasks": 10}}
+    rest, shared, process, solo = 4, 3, 3, 3
+    peak = rest + 2 * shared + 2 * process + 2 * solo
+    for free, warned in ((peak, False), (peak - 1, True)):
+        monkeypatch.setattr(check, "capacity_of", lambda _alias, free=free: check.Capacity(allowed=free))
+        assert ("meanwhile.W030" in meanwhile("check").out) == warned
+
+
+def test_programs_get_the_same_as_json(meanwhile, backend, settings):
+    """--json: each plan, what the server allows, every setting, every problem; the status is the same."""
+    said = json.loads(meanwhile("check", "--json").out)
+    (only,) = said["backends"]
+    assert (only["backend"], only["database"], only["vendor"]) == ("default", backend, connections[backend].vendor)
+    assert only["worker"]["threads"] == 8
+    assert only["worker"]["connections"] < only["worker"]["peak_connections"]
+    assert set(only["server_connections"]) == {"allowed", "reserved", "in_use"}
+    assert {"name": "POLL", "value": 1.0, "set": False} in said["settings"]
+    assert (said["errors"], said["problems"]) == (0, [])
+    settings.MEANWHILE = {"LAESE": 3}
+    ran = meanwhile("check", "--json")
+    (problem,) = json.loads(ran.out)["problems"]
+    assert (ran.status, problem["id"], problem["serious"]) == (1, "meanwhile.E001", True)
+    assert problem["hint"] == 'Did you mean "LEASE"?'
 
 
 def test_errors_are_shown_with_their_mend_and_make_the_status_1(meanwhile, backend, settings):

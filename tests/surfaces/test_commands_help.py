@@ -3,6 +3,7 @@
 import pytest
 from django.core.management import call_command
 
+from django_meanwhile.management import overview
 from django_meanwhile.management.subcommands import SUBCOMMANDS
 
 NAMES = [subcommand.name for subcommand in SUBCOMMANDS]
@@ -16,14 +17,29 @@ def _help(capsys, *args):
 
 
 def test_alone_it_says_what_there_is(meanwhile):
-    """Without a subcommand it prints its help: every subcommand, examples, the way to more."""
+    """Without a subcommand: every subcommand by its purpose, the two lines that most need, the way to more."""
     ran = meanwhile()
     assert ran.status == 0
     for name in NAMES:
-        assert f"\n    {name} " in ran.out
-    assert "manage.py meanwhile worker\n" in ran.out
-    assert "examples:" in ran.out
-    assert "COMMAND --help" in ran.out
+        assert ran.out.count(f"\n  {name} ") == 1
+    for line in ("manage.py meanwhile worker ", "manage.py meanwhile status ", "COMMAND --help", "This project, now"):
+        assert line in ran.out
+
+
+def test_its_help_says_the_same_without_a_look_at_the_database(capsys):
+    """``--help`` is text: every subcommand once, and Django's own options."""
+    text = _help(capsys)
+    for name in NAMES:
+        assert text.count(f"\n  {name} ") == 1
+    assert "usage: manage.py meanwhile COMMAND [options]" in text
+    assert "positional arguments" not in text
+    assert "--settings" in text
+    assert "This project" not in text
+
+
+def test_every_subcommand_has_a_group():
+    """A new subcommand cannot be forgotten in the overview."""
+    assert sorted(name for names in overview.GROUPS.values() for name in names) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

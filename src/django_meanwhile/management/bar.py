@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Self
 
 _WIDTH = 30
@@ -17,7 +18,7 @@ class Bar:
         self._stream = stream
         self._total = total
         self._done = 0
-        self._shown = bool(getattr(stream, "isatty", lambda: False)())
+        self._shown = bool(getattr(stream, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
 
     def __enter__(self) -> Self:
         self._draw()
@@ -42,5 +43,5 @@ class Bar:
         self._write(f"\r\x1b[K[{'#' * filled}{'.' * (_WIDTH - filled)}] {self._done} of {self._total}")
 
     def _write(self, text: str) -> None:
-        self._stream.write(text, ending="")
+        self._stream.write(text, str, "")  # str: as it is, for Django paints all of stderr red
         self._stream.flush()

@@ -23,6 +23,10 @@ SERVICE_CONNECTIONS = 2
 """In each child: claims and finishes share one; receivers of signals have one."""
 
 
+MAX_SOLOS = 2
+"""Suspects that a worker runs alone at once, each in a child of its own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerPlan:
     """A worker: one supervisor and its children. Durations are seconds.
@@ -68,11 +72,21 @@ class WorkerPlan:
 
     @property
     def connections(self) -> int:
-        """The most database connections that this worker opens to its own database.
+        """The most database connections that this worker keeps to its own database.
 
         Each slot that has run a query keeps its connection; coroutines share one.
         """
         return SUPERVISOR_CONNECTIONS + sum(child.connections for child in self.children)
+
+    @property
+    def peak_connections(self) -> int:
+        """The same while suspects run alone, and while leaving children live beside their successors.
+
+        Without ``max_tasks`` only a child of threads is ever told to leave: for its slots that were written off.
+        """
+        leaving = [child for child in self.children if self.max_tasks or child.kind == "shared"]
+        solos = MAX_SOLOS * ChildPlan(kind="solo").connections
+        return self.connections + solos + sum(child.connections for child in leaving)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

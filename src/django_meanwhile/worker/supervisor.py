@@ -34,7 +34,7 @@ from .beat import Beat
 from .herald import Herald
 from .listener import Listener
 from .offspring import Offspring
-from .plan import ChildPlan
+from .plan import MAX_SOLOS, ChildPlan
 from .slots import Flag
 from .upkeep import CANCELS_EVERY, Estate, Upkeep
 from .verdict import Cause, describe_status
@@ -59,7 +59,6 @@ HEALTHY_AFTER = 10.0
 """A child that lived this long did not die of its start: the respawn delay is forgotten."""
 
 REVIVE_EVERY = 1.0
-MAX_SOLOS = 2
 PART_WITHIN = 2.0
 """Seconds that all threads together get to end; they are daemons."""
 

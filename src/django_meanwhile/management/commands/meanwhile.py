@@ -5,53 +5,38 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.color import no_style
 
+from .. import overview
 from ..subcommands import SUBCOMMANDS, Subcommand
-
-_DESCRIPTION = """\
-Runs background jobs, and shows and steers them.
-
-In production a worker runs beside the web server, under systemd, supervisord, Docker or whatever keeps processes alive:
-
-    manage.py meanwhile worker
-
-The other commands may be run anywhere, at any time; they never stop a worker.
-"""
-
-_EPILOG = """\
-examples:
-  manage.py meanwhile worker --threads 8 --processes 2     work until told to stop (SIGTERM)
-  manage.py meanwhile check                                what would a worker start, and do the settings allow it
-  manage.py meanwhile status                               is everything all right; exit status 1 if not
-  manage.py meanwhile show 0190d2a4                        all about one job: arguments, attempts, tracebacks
-  manage.py meanwhile retry --state failed --since 2h      once the cause is mended
-
-"manage.py meanwhile COMMAND --help" explains a command, with examples.
-"""
 
 
 class Command(BaseCommand):
     """See the module."""
 
-    help = _DESCRIPTION
+    help = overview.description()
     requires_system_checks = ()  # "check" runs ours and explains them; a probe must not wait for all others
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Keep the line breaks of the texts above."""
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        return super().create_parser(prog_name, subcommand, epilog=_EPILOG, **kwargs)
+        kwargs.setdefault("usage", f"{os.path.basename(prog_name) or 'manage.py'} {subcommand} COMMAND [options]")  # noqa: PTH119
+        return super().create_parser(prog_name, subcommand, epilog=overview.LAST, **kwargs)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add one parser for each subcommand."""
-        subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", title="commands")
+        # Listed in the description, by purpose, which argparse cannot do: hence no help and no title here.
+        subparsers = parser.add_subparsers(
+            dest="subcommand", metavar="COMMAND", help=argparse.SUPPRESS, prog="manage.py meanwhile"
+        )
         for subcommand in SUBCOMMANDS:
             subparser = subparsers.add_parser(
                 subcommand.name,
-                help=subcommand.summary,
                 description=subcommand.description,
                 epilog=subcommand.epilog,
                 formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,15 +44,33 @@ class Command(BaseCommand):
             subcommand.add_arguments(subparser)
             _add_common_arguments(subparser)
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Honour NO_COLOR, which Django does not, unless colours are asked for."""
+        if os.environ.get("NO_COLOR") and not options["force_color"]:
+            options["no_color"] = True
+        return super().execute(*args, **options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the subcommand; exit with its status."""
+        if not options["force_color"] and not self.stdout.isatty():
+            self.style = no_style()  # Django's choice is by sys.stdout, wherever this command writes
         subcommand = find(options["subcommand"])
         if subcommand is None:
-            self.stdout.write(self.create_parser("manage.py", "meanwhile").format_help())
+            self._show_overview()
             return
         status = subcommand(self).handle(options)
         if status:
             sys.exit(status)
+
+    def _show_overview(self) -> None:
+        self.stdout.write(overview.FIRST, ending="")
+        for heading, lines in overview.commands():
+            self.stdout.write(self.style.MIGRATE_HEADING(f"\n{heading}"))
+            self.stdout.write("\n".join(lines))
+        self.stdout.write(self.style.MIGRATE_HEADING("\nThis project, now"))
+        for line in overview.state():
+            self.stdout.write(f"  {line}")
+        self.stdout.write(f"\n{overview.LAST}")
 
 
 def find(name: str | None) -> type[Subcommand] | None:

@@ -46,6 +46,10 @@ class Subcommand(ABC):
         """Print ``value`` as JSON, in ASCII, so that no value can reach the terminal as a control sequence."""
         self.stdout.write(json.dumps(value, indent=2))
 
+    def warn(self, text: str) -> None:
+        """Print a warning to stderr, in colour if that is a terminal, whatever stdout is."""
+        self.stderr.write(text, self.style.WARNING if self.stderr.isatty() else str)
+
     def heading(self, text: str) -> None:
         """Print the heading of a block, in colour on a terminal."""
         self.stdout.write(self.style.MIGRATE_HEADING(text))

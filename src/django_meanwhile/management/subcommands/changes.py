@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.core.management.base import CommandError, CommandParser
 
+from ...compat import DIALECT
 from ...core.states import JobState
 from ...logs import escape
 from ...models import Job
@@ -28,6 +31,23 @@ _COUNTED = 100_000
 _YES = {"y", "yes"}
 _INTERRUPTED = 130
 """What shells make of Ctrl-C."""
+
+
+TALKATIVE = 2
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out Django's own log record of each ended task: it says FAILED, at level ERROR, of what was cancelled
+    on purpose; this command says what it did, once for all.
+    """
+    logger = logging.getLogger(DIALECT)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class Changes(Subcommand):
@@ -67,9 +87,10 @@ class Changes(Subcommand):
     def handle(self, options: Mapping[str, Any]) -> int:
         """See the base class. Status 1 if a job that was named was not changed."""
         chosen = filter_of(options, default=self.default_states, age=self.age)
-        if chosen is None:
-            return self._named(options["jobs"], options["backend"])
-        return self._filtered(chosen, options)
+        with _quiet() if options["verbosity"] < TALKATIVE else nullcontext():
+            if chosen is None:
+                return self._named(options["jobs"], options["backend"])
+            return self._filtered(chosen, options)
 
     def _named(self, texts: Iterable[str], backend: str | None) -> int:
         found = [find_job(text, backend) for text in texts]  # all of them before the first is changed

@@ -6,8 +6,8 @@ answer, E032 it lacks migrations, W030 its server has too few connections left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -48,6 +48,17 @@ class Capacity:
         return None if self.allowed is None else self.allowed - self.reserved - self.in_use
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """One backend: what a worker would be (None: impossible), what its server allows (None: it did not answer)."""
+
+    served: Served
+    plan: WorkerPlan | None = None
+    vendor: str = ""
+    capacity: Capacity | None = None
+    problems: list[checks.CheckMessage]
+
+
 class Check(Subcommand):
     """See the module."""
 
@@ -64,6 +75,7 @@ examples:
   manage.py meanwhile check
   manage.py meanwhile check --backend reports
   manage.py meanwhile check --deploy          ask also whether a living worker serves every queue
+  manage.py meanwhile check --json            for programs
 
 exit status: 0 no errors (there may be warnings), 1 errors, or a database that cannot be used
 """
@@ -73,40 +85,35 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
         """See the base class."""
         parser.add_argument("--backend", metavar="ALIAS", help="only this backend of TASKS")
         parser.add_argument("--deploy", action="store_true", help="run the checks for a deployment as well")
+        parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
     def handle(self, options: Mapping[str, Any]) -> int:
         """See the base class."""
         settings, _ = read_settings()
         served = [choose_backend(options["backend"])] if options["backend"] else our_backends()
         found = problems(served, deploy=options["deploy"])
-        for each in served:
-            found += self._backend(each, settings)
+        looked = [look(each, settings) for each in served]
+        found += [problem for each in looked for problem in each.problems]
+        status = int(any(problem.is_serious() for problem in found))
+        if options["json"]:
+            self.say_json(as_json(looked, settings, found))
+            return status
+        for each in looked:
+            self._backend(each)
         self._settings(settings)
         self._problems(found)
-        return int(any(problem.is_serious() for problem in found))
+        return status
 
-    def _backend(self, served: Served, settings: Settings) -> list[checks.CheckMessage]:
-        """Print the plan of one backend; return what stands in its way."""
-        self.heading(f'Backend "{served.backend}": a worker would be')
-        try:
-            plan = make_plan(settings, backend=served.backend)
-            vendor = store_on(served.database).vendor
-        except (CommandError, ImproperlyConfigured) as error:
-            self.say(f"  {'impossible':14}{escape(str(error))}")
-            return [checks.Error(str(error), id="meanwhile.E030")]
-        for line in describe(plan, vendor):
+    def _backend(self, looked: Looked) -> None:
+        self.heading(f'Backend "{looked.served.backend}": a worker would be')
+        if looked.plan is None:
+            self.say(f"  {'impossible':14}{escape(looked.problems[0].msg)}")
+            return
+        for line in describe(looked.plan, looked.vendor):
             self.say(line)
-        self.say(f"  {'queue names':14}{', '.join(map(escape, served.queues)) or 'any'}")
-        try:
-            with reachable(served.database):
-                missing = missing_migrations(served.database)
-                capacity = capacity_of(served.database)
-        except CommandError as error:
-            self.say(f"  {'connections':14}unknown: the database did not answer")
-            return [checks.Error(str(error), id="meanwhile.E031")]
-        self.say(f"  {'connections':14}{_words(plan, capacity)}")
+        self.say(f"  {'queue names':14}{', '.join(map(escape, looked.served.queues)) or 'any'}")
+        self.say(f"  {'connections':14}{_words(looked.plan, looked.capacity)}")
         self.say()
-        return [*_missing(served, missing), *_too_many(served, plan, capacity)]
 
     def _settings(self, settings: Settings) -> None:
         self.heading("Settings in force (durations in seconds)")
@@ -124,6 +131,61 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
         for problem in shown:
             paint = self.style.ERROR if problem.is_serious() else self.style.WARNING
             self.say(paint(str(problem)))
+
+
+def look(served: Served, settings: Settings) -> Looked:
+    """Make the plan of one backend, and ask its database whether that can be."""
+    try:
+        plan = make_plan(settings, backend=served.backend)
+        vendor = store_on(served.database).vendor
+    except (CommandError, ImproperlyConfigured) as error:
+        return Looked(served=served, problems=[checks.Error(str(error), id="meanwhile.E030")])
+    try:
+        with reachable(served.database):
+            missing = missing_migrations(served.database)
+            capacity = capacity_of(served.database)
+    except CommandError as error:
+        problem = checks.Error(str(error), id="meanwhile.E031")
+        return Looked(served=served, plan=plan, vendor=vendor, problems=[problem])
+    return Looked(
+        served=served,
+        plan=plan,
+        vendor=vendor,
+        capacity=capacity,
+        problems=[*_missing(served, missing), *_too_many(served, plan, capacity)],
+    )
+
+
+def as_json(looked: Iterable[Looked], settings: Settings, found: Collection[checks.CheckMessage]) -> dict[str, Any]:
+    """Return what ``check --json`` prints. Keys are added in later versions, not removed or renamed."""
+    return {
+        "errors": sum(problem.is_serious() for problem in found),
+        "backends": [
+            {
+                "backend": each.served.backend,
+                "database": each.served.database,
+                "vendor": each.vendor or None,
+                "queues": list(each.served.queues),
+                "worker": None if each.plan is None else _plan_as_json(each.plan),
+                "server_connections": None if each.capacity is None else asdict(each.capacity),
+            }
+            for each in looked
+        ],
+        "settings": [{"name": name, "value": value, "set": is_set} for name, value, is_set in in_force(settings)],
+        "problems": [
+            {"id": problem.id, "serious": problem.is_serious(), "message": problem.msg, "hint": problem.hint}
+            for problem in found
+        ],
+    }
+
+
+def _plan_as_json(plan: WorkerPlan) -> dict[str, Any]:
+    return {
+        **{name: getattr(plan, name) for name in ("threads", "coroutines", "processes", "max_tasks", "lease", "grace")},
+        "queues": list(plan.queues),
+        "connections": plan.connections,
+        "peak_connections": plan.peak_connections,
+    }
 
 
 def in_force(settings: Settings) -> list[tuple[str, Any, bool]]:
@@ -160,13 +222,15 @@ def capacity_of(database: str) -> Capacity:
     return Capacity(allowed=allowed, reserved=sum(limits.values()), in_use=in_use)
 
 
-def _words(plan: WorkerPlan, capacity: Capacity) -> str:
+def _words(plan: WorkerPlan, capacity: Capacity | None) -> str:
+    if capacity is None:
+        return "unknown: the database did not answer"
     if capacity.allowed is None:
         return f"{plan.connections} at most for one worker; the database does not limit them"
     return (
-        f"{plan.connections} at most for one worker; the server allows {capacity.allowed}, keeps "
-        f"{capacity.reserved} for superusers, "
-        f"has given out {capacity.in_use}: {capacity.free} are free"
+        f"{plan.connections} at most for one worker ({plan.peak_connections} for a while); the server allows "
+        f"{capacity.allowed}, keeps {capacity.reserved} for superusers, has given out {capacity.in_use}: "
+        f"{capacity.free} are free"
     )
 
 
@@ -181,10 +245,11 @@ def _missing(served: Served, missing: list[str]) -> Iterable[checks.CheckMessage
 
 def _too_many(served: Served, plan: WorkerPlan, capacity: Capacity) -> Iterable[checks.CheckMessage]:
     """Warn where one more worker does not fit; connections in use may be those of workers that run already."""
-    if capacity.free is not None and plan.connections > capacity.free:
+    if capacity.free is not None and plan.peak_connections > capacity.free:
         yield checks.Warning(
-            f'A worker for backend "{served.backend}" may open {plan.connections} connections, '
-            f"and the server has {capacity.free} left.",
+            f'A worker for backend "{served.backend}" may open {plan.peak_connections} connections ({plan.connections} '
+            f"for good, the others while children are replaced or suspects run), and the server has {capacity.free} "
+            "left.",
             hint='Write smaller numbers, as in MEANWHILE["WORKER"] = {"threads": 4}, or raise max_connections.',
             id="meanwhile.W030",
         )

@@ -123,7 +123,7 @@ exit status: 0 stopped or drained, 1 the command line or the settings are wrong,
             raise CommandError("The worker cannot start:\n" + "\n".join(str(message) for message in errors))
         for message in found:
             if message.level >= checks.WARNING:
-                self.stderr.write(self.style.WARNING(str(message)))
+                self.warn(str(message))
 
 
 def plan_of(served: Served, options: Mapping[str, Any]) -> WorkerPlan:
@@ -153,7 +153,7 @@ def describe(plan: WorkerPlan, vendor: str) -> list[str]:
     shared, single = (sum(child.kind == kind for child in plan.children) for kind in ("shared", "process"))
     children = [f"{shared} for threads and coroutines"] * bool(shared) + [f"{single} of one slot"] * bool(single)
     lines = [
-        ("database", f"{plan.database} ({vendor}), up to {plan.connections} connections"),
+        ("database", f"{plan.database} ({vendor}), {room(plan)}"),
         ("queues", ", ".join(logs.escape(queue) for queue in plan.queues) or "all"),
         (
             "jobs at once",
@@ -164,6 +164,11 @@ def describe(plan: WorkerPlan, vendor: str) -> list[str]:
         ("ends", _ends(plan)),
     ]
     return [f"  {name:14}{value}" for name, value in lines]
+
+
+def room(plan: WorkerPlan) -> str:
+    """Return how many connections a plan takes, in words."""
+    return f"up to {plan.connections} connections, {plan.peak_connections} while children are replaced or suspects run"
 
 
 def _ends(plan: WorkerPlan) -> str:
