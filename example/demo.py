@@ -47,6 +47,8 @@ def main() -> int:
     ):
         try:
             take(told, server)
+        except KeyboardInterrupt:
+            return 130
         except (RuntimeError, TimeoutError, OSError) as error:
             told.hold("the tour went on to its end", False, error)
         if told.broken:

@@ -19,7 +19,6 @@ class ReportForm(forms.Form):
     resamples = forms.IntegerField(
         min_value=1000,
         max_value=10_000_000,
-        step_size=1000,
         initial=100_000,
         help_text="100000 take some seconds, 1000000 are time enough to press cancel.",
     )

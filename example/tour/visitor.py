@@ -65,7 +65,7 @@ class Visitor:
         answer = self.post(f"/start/{exhibit}/", data)
         if answer.status != 302:
             raise RuntimeError(
-                f"POST /start/{exhibit}/ {data}: expected a redirect, got {answer.status}:\n{answer.text}"
+                f"POST /start/{exhibit}/ {data}: expected a redirect, got {answer.status}: {answer.beginning}"
             )
         return Job(self, answer.location, answer.seconds)
 
