@@ -29,19 +29,18 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum
 from functools import partial
 from math import isfinite
-from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django_meanwhile.core.errors import DecodingError, EncodingError
+from .errors import DecodingError
+from .unstorable import STORABLE, Refused, argument_of, refusal_of, shown, steps, title, too_large
 
 MAX_ARGUMENTS_BYTES = 256 * 1024
 MAX_RESULT_BYTES = 1024 * 1024
@@ -66,11 +65,11 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], *, task: st
         if (size := _size(text)) > MAX_ARGUMENTS_BYTES:
             sizes = [_size(_ENCODER.encode(value)) for value in (*positional, *keywords.values())]
             largest = sizes.index(max(sizes))
-            refusal = _too_large(f"{sizes[largest]:,} of {size:,} bytes of arguments", MAX_ARGUMENTS_BYTES)
+            refusal = too_large(f"{sizes[largest]:,} of {size:,} bytes of arguments", MAX_ARGUMENTS_BYTES)
             refusal.path.append([*range(len(args)), *kwargs][largest])
             raise refusal
-    except _Refused as refusal:
-        raise refusal.error(task, _argument(refusal.path, names)) from None
+    except Refused as refusal:
+        raise refusal.error(task, argument_of(refusal.path, names)) from None
     return text
 
 
@@ -88,9 +87,9 @@ def encode_value(value: Any, *, task: str, what: str, limit: int) -> str:
     try:
         text = _ENCODER.encode(_WRITERS.get(type(value), _other)(value, MAX_DEPTH, [limit, limit]))
         if (size := _size(text)) > limit:
-            raise _too_large(f"{size:,} bytes", limit)
-    except _Refused as refusal:
-        raise refusal.error(task, what + _steps(refusal.path)) from None
+            raise too_large(f"{size:,} bytes", limit)
+    except Refused as refusal:
+        raise refusal.error(task, what + steps(refusal.path)) from None
     return text
 
 
@@ -112,84 +111,6 @@ def decode_value(text: str, *, what: str) -> Any:
     return _loads(text, what, MAX_DEPTH)
 
 
-class _Refused(Exception):
-    """Inside this module: a value cannot be stored. ``path`` grows on the way out, the innermost key first."""
-
-    def __init__(self, reason: str, advice: str) -> None:
-        super().__init__(reason, advice)
-        self.reason, self.advice = reason, advice
-        self.path: list[str | int] = []
-
-    def error(self, task: str, where: str) -> EncodingError:
-        return EncodingError(f"{task}: {where}: cannot be stored: {self.reason}. {self.advice}.")
-
-
-def _too_large(found: str, limit: int) -> _Refused:
-    reason = f"it is too large: {found}, the limit is {limit:,} bytes as JSON"
-    return _Refused(reason, "Keep large data in a model or a file, and pass its key or its name")
-
-
-def _argument(path: list[str | int], names: Sequence[str]) -> str:
-    """Name the argument that ``path`` (innermost first) leads into, in the caller's terms."""
-    if not path:
-        return "arguments"
-    note, (*inner, name) = "", path
-    if isinstance(name, int):
-        if name >= len(names):
-            return f"argument args{_steps(path)}"
-        name, note = names[name], f" (position {name})"
-    name = _shown(name)[1:-1]
-    return f"argument {name}{_steps(inner)}{note}" if inner else f"argument '{name}'{note}"
-
-
-def _steps(path: list[str | int]) -> str:
-    keys = [f"[{_shown(key) if isinstance(key, str) else key}]" for key in reversed(path)]
-    keys[6:-1] = ["…"] if keys[8:] else keys[6:-1]  # a circular reference has MAX_DEPTH of them
-    return "".join(keys)
-
-
-def _shown(text: str) -> str:
-    short = text[:40] + ("…" if text[40:] else "")
-    return json.dumps(short, ensure_ascii=not short.isprintable())
-
-
-def _title(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-
-
-# What it is and what to pass instead, told by the names its type has, by "…" and how the name of a class ends, or by a
-# base class. Never by the instance: touching a lazy object or a queryset runs a query.
-_SHAPES: tuple[tuple[str | tuple[type, ...], str, str], ...] = (
-    ((Enum,), "an enum member, which would come back as its bare value", "Pass value.value"),
-    ("_meta pk", "a model instance", "Pass the primary key, instance.pk, and fetch it in the task"),
-    ("_wrapped _setup", "a lazy object", "Pass the key of what it wraps, as request.user.pk"),
-    ("…Promise", "a lazy string", "Pass str(value)"),
-    ("values_list", "a queryset", 'Pass list(queryset.values_list("pk", flat=True))'),
-    ("__dataclass_fields__", "a dataclass instance", "Pass dataclasses.asdict(value)"),
-    ("model_dump", "a pydantic model", 'Pass value.model_dump(mode="json")'),
-    ("_asdict", "a namedtuple, which would come back as a list", "Pass value._asdict()"),
-    ("…Request", "a request", "Pass what the task needs of it, as request.user.pk or the form's data"),
-    ("read", "a file", "Save it to a storage and pass the storage name"),
-    ("tolist", "an array or a scalar of one", "Pass value.tolist()"),
-    ("__fspath__", "a path", "Pass str(value)"),
-    ("__next__", "a generator or iterator", "Pass list(value)"),
-    ("__await__", "an awaitable", "Await it first and pass what it returns"),
-    ((set, frozenset), "a set, which JSON lacks", "Pass sorted(value) or list(value)"),
-    ((range, KeysView, ValuesView, ItemsView), "a view of other data", "Pass list(value)"),
-    ((type,), "a class", "Pass data and let the task import it"),
-    ((FunctionType, BuiltinFunctionType, MethodType, partial), "a function", "Pass data and let the task import it"),
-)
-_STORABLE = "Pass None, bool, int, float, str, list, dict, datetime, date, time, timedelta, Decimal, UUID or bytes"
-
-
-def _fits(kind: type, sign: str | tuple[type, ...]) -> bool:
-    if isinstance(sign, tuple):
-        return issubclass(kind, sign)
-    if sign[0] == "…":
-        return any(base.__name__.endswith(sign[1:]) for base in kind.__mro__)
-    return all(hasattr(kind, name) for name in sign.split())
-
-
 def _other(value: Any, room: int, budget: list[int]) -> Any:
     """Write what only stands in for a storable value; refuse the rest, saying what to pass."""
     kind = type(value)
@@ -198,13 +119,12 @@ def _other(value: Any, room: int, budget: list[int]) -> Any:
     base = next((base for base in kind.__mro__ if base in _WRITERS), None)
     if base and kind.__module__ == "freezegun.api":
         return _WRITERS[base](value, room, budget)
-    for sign, what, advice in _SHAPES:
-        if _fits(kind, sign):
-            raise _Refused(f"{_title(kind)} is {what}", advice)
+    if (refusal := refusal_of(kind)) is not None:
+        raise refusal
     if base:
         plain = f"{base.__name__}(value)" if base.__module__ == "builtins" else f"a plain {base.__name__} made of it"
-        raise _Refused(f"{_title(kind)} is a subclass of {base.__name__}, which would be lost", f"Pass {plain}")
-    raise _Refused(f"{_title(kind)} is not among the types that can be", _STORABLE)
+        raise Refused(f"{title(kind)} is a subclass of {base.__name__}, which would be lost", f"Pass {plain}")
+    raise Refused(f"{title(kind)} is not among the types that can be", STORABLE)
 
 
 def _size(text: str) -> int:
@@ -217,10 +137,10 @@ def _enter(value: Any, room: int, budget: list[int]) -> int:
     """
     if room == 0:
         reason = f"there are more than {MAX_DEPTH} lists and dicts inside one another"
-        raise _Refused(reason, "Break the circle if it contains itself; if not, flatten it")
+        raise Refused(reason, "Break the circle if it contains itself; if not, flatten it")
     budget[0] -= len(value)
     if budget[0] < 0:
-        raise _too_large("more values than bytes", budget[1])
+        raise too_large("more values than bytes", budget[1])
     return room - 1
 
 
@@ -233,7 +153,7 @@ def _list(value: Sequence[Any], room: int, budget: list[int]) -> list[Any]:
             written.append(
                 item if write is _text and item.isascii() and "\0" not in item else write(item, room, budget)
             )
-    except _Refused as refusal:
+    except Refused as refusal:
         refusal.path.append(len(written))
         raise
     return written
@@ -248,7 +168,7 @@ def _dict(value: Mapping[Any, Any], room: int, budget: list[int]) -> dict[str, A
         try:
             write = _WRITERS.get(type(item), _other)
             written[key] = item if write is _text and item.isascii() and "\0" not in item else write(item, room, budget)
-        except _Refused as refusal:
+        except Refused as refusal:
             refusal.path.append(key)
             raise
     return {f"${key}": written[key]} if len(written) == 1 and key[:1] == "$" else written
@@ -256,27 +176,27 @@ def _dict(value: Mapping[Any, Any], room: int, budget: list[int]) -> dict[str, A
 
 def _key(key: Any) -> str:
     if type(key) is not str:
-        shown = f"{key!r}, " if type(key) in {int, float, bool} else ""
-        reason = f"a dict has a key that is {shown}of type {_title(type(key))}, and JSON has only str keys"
-        raise _Refused(reason, "Use str(key), key.value of an enum, or a list of [key, value] pairs")
-    return _text(key, what=f"the key {_shown(key)}")
+        value = f"{key!r}, " if type(key) in {int, float, bool} else ""
+        reason = f"a dict has a key that is {value}of type {title(type(key))}, and JSON has only str keys"
+        raise Refused(reason, "Use str(key), key.value of an enum, or a list of [key, value] pairs")
+    return _text(key, what=f"the key {shown(key)}")
 
 
 def _text(value: str, _room: int = 0, _budget: Sequence[int] = (), what: str = "the text") -> str:
     if "\0" in value:
         reason = f"{what} has a NUL character at index {value.index(chr(0))}, which databases refuse"
-        raise _Refused(reason, 'Remove it, as by value.replace("\\0", ""), or pass bytes')
+        raise Refused(reason, 'Remove it, as by value.replace("\\0", ""), or pass bytes')
     try:
         value.encode()
     except UnicodeEncodeError as error:
         reason = f"{what} has a lone surrogate at index {error.start}, which UTF-8 cannot carry"
-        raise _Refused(reason, 'Decode it again with errors="replace", or pass bytes') from None
+        raise Refused(reason, 'Decode it again with errors="replace", or pass bytes') from None
     return value
 
 
 def _float(value: float, _room: int, _budget: Sequence[int]) -> float:
     if not isfinite(value):
-        raise _Refused(f"JSON has no {value!r}", "Pass None instead, or str(value)")
+        raise Refused(f"JSON has no {value!r}", "Pass None instead, or str(value)")
     return value
 
 
@@ -286,7 +206,7 @@ def _int(value: int, _room: int, _budget: Sequence[int]) -> Any:
 
 def _decimal(value: Decimal) -> str:
     if not value.is_finite():
-        raise _Refused(f"a Decimal that is {value} is no number", "Pass None instead, or str(value)")
+        raise Refused(f"a Decimal that is {value} is no number", "Pass None instead, or str(value)")
     return str(value).upper()  # a decimal context may ask for "1e+5"
 
 
@@ -301,8 +221,8 @@ def _moment(value: datetime | time) -> str:
     if isinstance(zone, ZoneInfo) and zone.key and _MOMENT.fullmatch(f"{text}[{zone.key}]"):
         text += f"[{zone.key}]"
     elif zone is not None and ((offset := value.utcoffset()) is None or offset.microseconds):
-        reason = f"its tzinfo, of type {_title(type(zone))}, has no offset in whole seconds for it"
-        raise _Refused(reason, "Use a zoneinfo.ZoneInfo, or leave tzinfo out")
+        reason = f"its tzinfo, of type {title(type(zone))}, has no offset in whole seconds for it"
+        raise Refused(reason, "Use a zoneinfo.ZoneInfo, or leave tzinfo out")
     return f"{text}[fold=1]" if value.fold else text
 
 
@@ -369,7 +289,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError(f"a dict has a key twice, among {', '.join(map(_shown, [*members][:5]))}")
+        raise ValueError(f"a dict has a key twice, among {', '.join(map(shown, [*members][:5]))}")
     if len(pairs) == 1 and pairs[0][0][:1] == "$":
         return _read_tag(*pairs[0])
     return members
@@ -379,21 +299,21 @@ def _read_tag(tag: str, content: Any) -> Any:
     if tag[:2] == "$$":
         return {tag[1:]: content}
     if tag not in _TAGS:
-        raise ValueError(f"unknown tag {_shown(tag)}, known are {', '.join(_TAGS)}")
+        raise ValueError(f"unknown tag {shown(tag)}, known are {', '.join(_TAGS)}")
     _, write, read = _TAGS[tag]
     try:
         value = read(content) if type(content) is str else None
         if value is not None and (write is _moment or write(value) == content):
             return value
-    except (ValueError, ArithmeticError, _Refused):
+    except (ValueError, ArithmeticError, Refused):
         pass
-    raise ValueError(f"tag {tag} with {_shown(content) if type(content) is str else type(content).__name__} in it")
+    raise ValueError(f"tag {tag} with {shown(content) if type(content) is str else type(content).__name__} in it")
 
 
 def _finite(text: str) -> float:
     if isfinite(value := float(text)):
         return value
-    raise ValueError(f"{_shown(text)} is no finite number")
+    raise ValueError(f"{shown(text)} is no finite number")
 
 
 _NOT_OURS = "This version of django-meanwhile does not write that."

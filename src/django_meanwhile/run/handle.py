@@ -97,7 +97,10 @@ class RunHandle:
 
     def set_progress(self, n: float, total: float | None, message: str) -> None:
         """Remember the newest progress. Written at most once a second, and with the finish."""
-        text = encode_progress(n, total, message)
+        try:
+            text = encode_progress(n, total, message)
+        except EncodingError as error:
+            raise EncodingError(f"{self.label}: {error}") from None
         with self._lock:
             self._progress = text
             self._unwritten = True
