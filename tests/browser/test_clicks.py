@@ -25,7 +25,7 @@ def title(page) -> str:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_report_from_the_button_to_the_file(visit, picture, tmp_path, scheme: str) -> None:
     """Progress moves without a reload, the page says when the report is done, and its file can be downloaded."""
-    page = visit(color_scheme=scheme)
+    page = visit(color_scheme=scheme, reduced_motion="reduce")  # or the picture shows the bar on its way
     page.goto("/report/")
     page.get_by_label("Place").select_option("Fjellby")
     page.get_by_label("Resamples").fill("200000")

@@ -56,6 +56,12 @@ def test_the_data_is_what_its_program_makes() -> None:
     assert (EXAMPLE / "reports/data/weather.csv").stat().st_size <= 300_000
 
 
+def test_the_pictures_are_small() -> None:
+    """No picture of the documentation has more than 200 KB."""
+    large = [path.name for path in (EXAMPLE.parent / "docs/images").glob("*.png") if path.stat().st_size > 200_000]
+    assert not large, f"reduce them to a palette with a PNG optimiser: {large}"
+
+
 def test_the_trend_is_found() -> None:
     """Weather that warms by three degrees in a decade, and else repeats itself, has exactly that trend."""
     first = date(2020, 1, 1)
