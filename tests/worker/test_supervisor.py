@@ -1,12 +1,18 @@
 """The supervisor's main thread, without children: what it does for its own threads."""
 
 import logging
+import os
+import signal
 
 import pytest
 
+from django_meanwhile.worker.offspring import START_WITHIN
+from django_meanwhile.worker.plan import ChildPlan
 from django_meanwhile.worker.supervisor import Supervisor
+from django_meanwhile.worker.verdict import Cause
+from tests.playground import eventually
 
-from .fakes import plan
+from .fakes import ManualClock, plan
 
 
 class FakePart:
@@ -62,3 +68,55 @@ def test_an_order_to_leave_is_given_until_it_fits():
     for _ in range(5):
         supervisor._see_off(child, supervisor._clock.monotonic())
     assert child.orders == 3
+
+
+HANGING = """
+import os
+os.mkdir(os.environ["MEANWHILE_TEST_HERE"])
+open(os.environ["MEANWHILE_TEST_FIFO"]).read()  # until somebody opens the other end: for ever
+"""
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("kind", ["shared", "process"])
+def test_a_child_that_hangs_while_it_imports_the_project_is_killed_and_its_stack_told(
+    kind, tmp_path, monkeypatch, caplog
+):
+    """Without a pulse for START_WITHIN after its birth it is hung, whatever its kind; a second earlier it is not."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "hanging_settings.py").write_text(HANGING)
+    monkeypatch.setenv("MEANWHILE_TEST_FIFO", str(fifo))
+    monkeypatch.setenv("MEANWHILE_TEST_HERE", str(tmp_path / "here"))
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "hanging_settings")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    supervisor = Supervisor(plan(), log_level=logging.INFO)
+    supervisor._clock = clock = ManualClock()
+    wanted = ChildPlan(kind=kind, threads=1 if kind == "shared" else 0)
+    supervisor._spawn(wanted)
+    (child,) = supervisor._children
+    try:
+        eventually((tmp_path / "here").exists, what="the child imports the settings")
+        clock.advance(START_WITHIN - 1)
+        supervisor._watch()
+        assert child.cause is Cause.ITSELF
+        clock.advance(2)
+        monkeypatch.setattr(clock, "monotonic", _ticking(clock))  # the kill waits for the stacks
+        supervisor._watch()
+        assert child.cause is Cause.HUNG
+        assert child.process.wait(10) == -signal.SIGKILL
+    finally:
+        child.process.kill()
+        child.process.wait()
+        supervisor._reap()
+    assert "gives no sign of life; it is killed" in caplog.text
+    assert "hung while it started" in caplog.text
+    assert "hanging_settings.py" in caplog.text
+
+
+def _ticking(clock):
+    def monotonic():
+        clock.now += 0.02
+        return clock.now
+
+    return monotonic

@@ -34,6 +34,9 @@ _BOOT = (
 DUMP_WITHIN = 0.2
 """Seconds that a process gets to write its stacks before it is killed."""
 
+START_WITHIN = 60.0
+"""Seconds that a child may take for importing the project before it must show a pulse."""
+
 MAX_STACKS = 16 * 1024
 """Bytes of a stack dump that are kept."""
 
@@ -144,13 +147,17 @@ class Offspring:
         return self.is_ready and not (self.is_stopped or self.lost or self.is_hung())
 
     def is_hung(self) -> bool:
-        """Whether it has given no sign of life for a whole lease.
+        """Whether it has given no sign of life for a whole lease; while it starts, for ``START_WITHIN`` at least.
 
-        A child with one slot is never hung: its body may hold the GIL for as long as
-        its timeout allows, and starves nobody.
+        Once it has started, a child with one slot is never hung: its body may hold the GIL
+        for as long as its timeout allows, and starves nobody.
         """
-        is_bound = self.plan.kind == "shared" and self.is_ready and self.leave_by is None
-        return is_bound and self.clock.monotonic() - self.table.pulse > self.lease
+        if self.leave_by is not None:
+            return False
+        silent = self.clock.monotonic() - max(self.table.pulse, self.born)
+        if not self.is_ready:  # a module of the project that hangs; while the database is away it has a pulse
+            return silent > max(START_WITHIN, self.lease)
+        return self.plan.kind == "shared" and silent > self.lease
 
     def declare_lost(self) -> None:
         """Say that its row is dead: it must end. Called by the beat."""

@@ -262,6 +262,7 @@ class Supervisor:
         self._children = tuple(child for child in self._children if child not in gone)
         now = self._clock.monotonic()
         for child in gone:
+            had_started = child.is_ready
             death = child.bury()
             log = logger.info if death.cause is Cause.DRAINED else logger.warning
             log(
@@ -269,6 +270,8 @@ class Supervisor:
                 child.worker_id, child.plan.kind, child.process.pid, death.cause.value,
                 describe_status(death.status or 0), len(death.entries),
             )  # fmt: skip
+            if death.cause is Cause.HUNG and not had_started:
+                logger.error("child %s hung while it started: %s", child.worker_id, death.stacks or "no stacks")
             self._upkeep.settle(Estate(worker_id=child.worker_id, death=death))
             if death.cause is Cause.ITSELF and now - child.born < HEALTHY_AFTER:
                 self._respawn_at = now + self._respawn_delay
