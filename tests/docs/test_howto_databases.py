@@ -149,6 +149,11 @@ for tenant in ("acme", None, "umbrella"):
 NOTE = """
 
 @task
+async def waits():
+    pass
+
+
+@task
 def note(text):
     from django.db import connection
     with connection.cursor() as cursor:
@@ -178,7 +183,7 @@ def test_a_hook_carries_the_tenant(site: Site) -> None:
 
 
 def test_a_schema_for_each_tenant(site: Site) -> None:
-    """Bodies of two tenants write to their own schema; the next job in the slot finds the shared one again."""
+    """Bodies of two tenants write to their own schema, the next job finds the shared one; an `async def` is refused."""
     if site.vendor != "postgresql":
         pytest.skip("schemas are PostgreSQL's")
     _clear(site)
@@ -190,17 +195,21 @@ def test_a_schema_for_each_tenant(site: Site) -> None:
         site.sql(f"CREATE SCHEMA {schema}")
         site.sql(f"CREATE TABLE {schema}.note (text text)")
     site.python(
-        "from mysite.schemas import use; from mysite.tenants import current; from reports.tasks import note, path\n"
+        "from mysite.schemas import use; from mysite.tenants import current\n"
+        "from reports.tasks import note, path, waits\n"
         "for tenant in ('acme', 'umbrella'):\n"
         "    token = current.set(tenant); use(tenant); note.enqueue('of ' + tenant); current.reset(token)\n"
-        "path.enqueue()"
+        "path.enqueue()\n"
+        "current.set('acme'); waits.enqueue()"
     )
     site.manage("meanwhile", "worker", "--drain", "--threads", "1", "--processes", "0")
-    assert site.sql("SELECT result FROM meanwhile_job ORDER BY id") == [
+    assert site.sql("SELECT result FROM meanwhile_job WHERE state = 4 ORDER BY id") == [
         ('"acme, public"',),
         ('"umbrella, public"',),
         ('"public, public"',),
     ], site.failures()
+    assert site.states() == {"SUCCESSFUL": 3, "FAILED": 1}
+    assert site.sql("SELECT exception FROM meanwhile_attempt") == [("django_meanwhile.core.errors.ContextError",)]
     assert site.sql("SELECT text FROM acme.note UNION ALL SELECT text FROM umbrella.note") == [
         ("of acme",),
         ("of umbrella",),
