@@ -18,7 +18,7 @@ from reports.weather import PLACES
 
 from . import views
 
-RESAMPLES = 100_000
+RESAMPLES = 50_000
 
 
 def show(request: HttpRequest) -> HttpResponse:
