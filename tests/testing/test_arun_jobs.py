@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
+from django.db import connections
 from django.test import TestCase
 
 from django_meanwhile import JobState
@@ -87,6 +88,20 @@ def test_assertions_have_async_twins(database, on):
             await aassert_enqueued(sample.do, backend=database)
 
     async_to_sync(test)()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_bare_event_loop_works_with_real_transactions(database, on):
+    """Under ``asyncio.run`` the async ORM has a thread of its own; what it enqueues there is run there."""
+
+    async def test():
+        await on(sample.add_async).aenqueue(4)
+        await aassert_enqueued(sample.add_async, [4], backend=database)
+        [result] = await arun_jobs(backend=database)
+        await sync_to_async(connections.close_all)()
+        return result.return_value
+
+    assert asyncio.run(test()) == 4
 
 
 class TestInDjangosTestCase(TestCase):

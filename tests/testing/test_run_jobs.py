@@ -1,6 +1,7 @@
 """``run_jobs``: what is queued runs as in a worker, inside the test's transaction, on the test's connection."""
 
 import asyncio
+import contextvars
 import threading
 import time
 from datetime import timedelta
@@ -14,7 +15,7 @@ from django_meanwhile import JobState, TaskTimeout, UnknownTask
 from django_meanwhile.compat import TaskResultStatus, task_finished, task_started
 from django_meanwhile.models import Attempt, Job
 from django_meanwhile.store import get_store
-from django_meanwhile.testing import JobFailed, TooManyRuns, UnusableForTests, run_jobs
+from django_meanwhile.testing import JobFailed, TooManyRuns, UnusableForTests, interrupt_task, run_jobs
 from tests.project.models import Mark
 from tests.testing import sample
 
@@ -86,10 +87,13 @@ def test_an_endless_chain_ends_with_an_error(bodies, on, run):
         run(limit=7)
 
 
-def test_only_the_chosen_tasks_run(database, on, run):
+def test_only_the_chosen_tasks_run(database, bodies, on, run):
     """``tasks`` leaves all others where and as they were, also those that stand before them in the queue."""
-    first, second, third = (on(task).enqueue(1) for task in (sample.add, sample.do, sample.send_mail))
-    assert [result.id for result in run(tasks=sample.do, raise_failures=False)] == [second.id]
+    bodies["x"] = lambda: list(Job.objects.using(database).order_by("id").values_list("state", flat=True))
+    first, second, third = on(sample.add).enqueue(1), on(sample.do).enqueue("x"), on(sample.send_mail).enqueue(1)
+    [result] = run(tasks=sample.do)
+    assert result.id == second.id
+    assert result.return_value == [JobState.READY, JobState.RUNNING, JobState.READY], "while the body runs, too"
     assert [result.id for result in run(tasks=["tests.testing.sample.send_mail"])] == [third.id]
     first.refresh()
     assert (first.state, first.attempts, first.attempt_log) == (JobState.READY, 0, [])
@@ -202,6 +206,43 @@ def test_bodies_meet_the_surroundings_of_their_enqueuer(bodies, on, run):
     run()
     assert seen == [("de", "Asia/Tokyo")]
     assert translation.get_language() != "fr"
+
+
+@pytest.mark.parametrize("task", [sample.do, sample.ado], ids=["def", "async"])
+def test_bodies_have_a_context_of_their_own(bodies, on, run, task):
+    """A context variable of the test is not seen by a body, and one that a body sets ends with it: as in a worker."""
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+
+    def look():
+        seen.append(variable.get())
+        variable.set("by the body")
+
+    async def alook():
+        look()
+
+    bodies["x"] = look if task is sample.do else alook
+    variable.set("by the test")
+    on(task).enqueue("x")
+    on(task).enqueue("x")
+    run()
+    assert (seen, variable.get()) == (["unset", "unset"], "by the test")
+
+
+def test_an_outcome_that_the_database_refuses_breaks_nothing(database, bodies, on, run):
+    """It is recorded as a failed attempt, as by a worker; the test's transaction goes on. (SQLite refuses nothing.)"""
+
+    def fills_up():
+        Job.objects.using(database).update(interruptions=2**31 - 1)
+
+    bodies["x"] = fills_up
+    on(sample.do).enqueue("x")
+    on(sample.add).enqueue(1)
+    with interrupt_task(sample.do, after_body=True):
+        results = run(raise_failures=False, limit=5) if database == "postgresql" else run(tasks=sample.do)
+    if database == "postgresql":
+        assert [result.state for result in results] == [JobState.FAILED, JobState.SUCCESSFUL]
+        assert "could not be stored" in results[0].errors[0].traceback
 
 
 def test_signals_are_sent_as_a_worker_sends_them(bodies, on, run):
@@ -323,12 +364,15 @@ def test_a_deadline_sets_the_flag(bodies, on, run):
             time.sleep(0.005)
 
     async def awaits():
-        await asyncio.sleep(60)
+        await asyncio.sleep(10)
+        slept.append(1)
 
+    slept = []
     bodies.update(x=waits, y=awaits)
     on(sample.listens).enqueue("x")
     on(sample.alistens).enqueue("y")
     results = run(raise_failures=False)
+    assert not slept, "it was cancelled, not only told off afterwards"
     assert [result.errors[0].exception_class for result in results] == [TaskTimeout, TaskTimeout]
     assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer) and thread.is_alive()]
 

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -22,6 +22,9 @@ from .wanted import Seen, Wanted, complaint
 if TYPE_CHECKING:
     from ..tasks.result import TaskResult
     from .naming import AnyTask
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _QUEUED = (JobState.SCHEDULED, JobState.READY)
 
@@ -66,16 +69,20 @@ def assert_not_enqueued(
     assert_enqueued(task, args, kwargs, count=0, queue=queue, priority=priority, backend=backend)
 
 
-async def aassert_enqueued(*args: Any, **kwargs: Any) -> list[TaskResult[Any]]:
-    """See ``assert_enqueued``."""
-    __tracebackhide__ = True
-    return await sync_to_async(assert_enqueued, thread_sensitive=True)(*args, **kwargs)
+def _twin(function: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Return the same for async code: the thread of the test's connection does the work."""
+
+    async def twin(*args: P.args, **kwargs: P.kwargs) -> T:
+        __tracebackhide__ = True
+        return await sync_to_async(function, thread_sensitive=True)(*args, **kwargs)
+
+    twin.__name__ = twin.__qualname__ = f"a{function.__name__}"
+    twin.__doc__ = f"See ``{function.__name__}``."
+    return twin
 
 
-async def aassert_not_enqueued(*args: Any, **kwargs: Any) -> None:
-    """See ``assert_not_enqueued``."""
-    __tracebackhide__ = True
-    await sync_to_async(assert_not_enqueued, thread_sensitive=True)(*args, **kwargs)
+aassert_enqueued = _twin(assert_enqueued)
+aassert_not_enqueued = _twin(assert_not_enqueued)
 
 
 class Captured:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -224,7 +224,7 @@ def fail_task(
     run: int = 1,
     times: int = 1,
     after_body: bool = False,
-) -> Any:
+) -> AbstractContextManager[Injection]:
     """Let ``times`` runs of each job of ``task`` raise ``exception``, from its ``run``-th on.
 
     With ``after_body`` the body runs first: its effects are there, its return value is not.
@@ -232,7 +232,9 @@ def fail_task(
     return _injecting("fail_task", task, Raised(exception), run=run, times=times, after_body=after_body)
 
 
-def crash_task(task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = False, alone: bool = True) -> Any:
+def crash_task(
+    task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = False, alone: bool = True
+) -> AbstractContextManager[Injection]:
     """Let the process that runs the job die. ``alone=False``: other jobs ran in it as well.
 
     ``on_crash`` decides what follows; three deaths alone quarantine the job.
@@ -240,17 +242,23 @@ def crash_task(task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool 
     return _injecting("crash_task", task, Crashed(alone), run=run, times=times, after_body=after_body)
 
 
-def interrupt_task(task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = False) -> Any:
+def interrupt_task(
+    task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = False
+) -> AbstractContextManager[Injection]:
     """Let the worker take the run away, as a deploy does. Nothing is charged; ``on_crash`` decides what follows."""
     return _injecting("interrupt_task", task, Stopped(Interrupted), run=run, times=times, after_body=after_body)
 
 
-def time_out_task(task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = False) -> Any:
+def time_out_task(
+    task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = False
+) -> AbstractContextManager[Injection]:
     """Let the run overrun the task's timeout, without waiting for it. A failed attempt: ``TaskTimeout``."""
     return _injecting("time_out_task", task, Stopped(TaskTimeout), run=run, times=times, after_body=after_body)
 
 
-def lose_lease(task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = True) -> Any:
+def lose_lease(
+    task: AnyTask, *, run: int = 1, times: int = 1, after_body: bool = True
+) -> AbstractContextManager[Injection]:
     """Let the worker lose its lease during the run: another takes the job over, and this outcome is refused.
 
     The body runs to its end, since it cannot know; with ``after_body=False`` it hears of it at once.
