@@ -221,6 +221,19 @@ _AGE = optional(seconds(0, 3650 * DAY))
 _RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}
 
 
+def _mend(key: str, value: Any, parse: Parse) -> str:
+    """Say what to write; what comes from the environment is text, which is the usual mistake."""
+    if isinstance(value, str):
+        if parse is _flag:
+            return f'It is text. From the environment: "{key}": os.environ.get("{key}") == "1".'
+        if parse is _names:
+            return f'It is text. Write "{key}": ["{value}"], or from the environment: os.environ["{key}"].split(",").'
+        if value.strip().replace(".", "", 1).isdigit():
+            kind = "float" if "." in value else "int"
+            return f'It is text. Write "{key}": {value.strip()}, or {kind}(...) around what comes from the environment.'
+    return "Change the value, or delete the line to use the default."
+
+
 class _Reader:
     """Collects parsed values and problems."""
 
@@ -241,7 +254,7 @@ class _Reader:
             except ValueError as error:
                 self._problem(
                     f'{name}["{key}"] is {value!r}: it {error}.',
-                    "Change the value, or delete the line to use the default.",
+                    _mend(key, value, schema[key]),
                 )
                 continue
             if schema[key] is not _section:

@@ -168,6 +168,22 @@ def test_a_flag_is_true_or_false(value):
     assert message.endswith("it must be True or False.")
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ({"GRACE": "25"}, 'Write "GRACE": 25, or int(...) around'),
+        ({"POLL": "0.5"}, 'Write "POLL": 0.5, or float(...) around'),
+        ({"WORKER": {"threads": "8"}}, 'Write "threads": 8, or int(...) around'),
+        ({"EMBEDDED": "1"}, '"EMBEDDED": os.environ.get("EMBEDDED") == "1"'),
+        ({"WORKER": {"queues": "mail"}}, 'Write "queues": ["mail"]'),
+        ({"GRACE": "long"}, "Change the value"),
+    ],
+)
+def test_text_from_the_environment_is_answered_with_how_to_read_it(value, hint):
+    """The usual mistake of twelve-factor settings: the hint is the line that turns the text into what it says."""
+    assert hint in the_problem(value)[1]
+
+
 @pytest.mark.parametrize("value", [-1, "7 days", True, math.inf])
 def test_an_age_is_seconds_or_none(value):
     """RETENTION takes seconds."""
