@@ -94,7 +94,7 @@ const words = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFix
 
 async function watchThreads(place) {
   for (;;) {
-    await pause(1000);
+    await pause(250);
     try {
       const { computing } = await (await fetch(place.dataset.threads)).json();
       place.textContent = computing === 0 ? "" : `${computing} bare ${computing === 1 ? "thread computes" : "threads compute"} in the server; how far, nobody knows`;
