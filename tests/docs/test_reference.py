@@ -87,6 +87,30 @@ def test_public_names_can_be_imported() -> None:
     assert set(django_meanwhile.__all__) - set(_errors()) <= told
 
 
+# --- the embedded worker ------------------------------------------------------------------------
+
+
+def test_the_embedded_worker_is_as_told() -> None:
+    """The seconds, the priority, the servers and the calls of the page are those of the code."""
+    from django_meanwhile import embedded
+    from django_meanwhile.embedded import boot, keeper, leash, serving
+
+    text = " ".join(page("reference/embedded").text.split())
+    assert f"{boot.GRACE:g} s in all" in text
+    assert f"(nice {boot.NICENESS})" in text
+    assert leash.GONE_WITHIN < embedded.GONE_WITHIN == 3
+    assert f"gone within {embedded.GONE_WITHIN:g} s" in text
+    assert f"doubles from {keeper.RESTART_FIRST:g} s to {keeper.RESTART_LAST:g} s" in text
+    assert f"the next one comes after {keeper.RESTS_FOR:g} s" in text
+    for server in serving.KNOWN_SERVERS:
+        assert server.partition("-")[0] in text
+    calls = page("reference/embedded").table("Who starts it", "call").column("call")
+    for name, call in zip(embedded.__all__, calls, strict=True):
+        assert code(call)[0].startswith(f"{name}(")
+        for parameter, value in inspect.signature(getattr(embedded, name)).parameters.items():
+            assert f"{parameter}={value.default}" in call
+
+
 # --- signals ------------------------------------------------------------------------------------
 
 
