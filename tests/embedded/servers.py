@@ -23,6 +23,7 @@ COMMANDS = {
     "runserver-noreload": ["-m", "django", "runserver", "--noreload", "127.0.0.1:{port}"],
     "gunicorn": ["-m", "gunicorn", "--workers=4", "--bind=127.0.0.1:{port}", _WSGI],
     "gunicorn-threads": ["-m", "gunicorn", "--workers=2", "--threads=4", "--bind=127.0.0.1:{port}", _WSGI],
+    "gunicorn-gevent": ["-m", "gunicorn", "--worker-class=gevent", "--bind=127.0.0.1:{port}", _WSGI],
     "gunicorn-preload": ["-m", "gunicorn", "--preload", "--workers=4", "--bind=127.0.0.1:{port}", _WSGI],
     "uvicorn": ["-m", "uvicorn", "--port={port}", _ASGI],
     "uvicorn-workers": ["-m", "uvicorn", "--workers=2", "--port={port}", _ASGI],

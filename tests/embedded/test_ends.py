@@ -2,13 +2,14 @@
 
 import os
 import signal
+import threading
 import time
 
 import psutil
 import pytest
 
 from tests.playground import Playground, Project, eventually
-from tests.processes.harness import job, said
+from tests.processes.harness import enqueue, job, said
 
 from .servers import EMBEDDED, serve, supervisors, wait_for_worker, workers_tree
 
@@ -58,6 +59,62 @@ def _ends(project: Project, kind: str, number: int) -> None:
 def test_a_worker_ends_with_its_server(site: Project, kind: str, number: int) -> None:
     """The worker is gone 3 s after its server, its job READY and uncharged; 5 s after the next server it runs."""
     _ends(site, kind, number)
+
+
+@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-threads", "granian", "granian-wsgi"])
+def test_a_server_that_ends_in_good_order_waits_for_its_worker(site: Project, kind: str) -> None:
+    """When its last process is gone, the worker is gone and the job given back: a container may end with the server."""
+    server = serve(site, kind)
+    job_id = server.enqueue("pause_process", "long", 60)
+    eventually(lambda: said(site, "begin", "long"), within=30)
+    server.end(signal.SIGTERM)
+    server.running.wait(20)
+    assert not workers_tree(site)
+    assert job(site, job_id)["state"] == 2
+
+
+def test_a_signal_to_everybody_is_one_signal(site: Project) -> None:
+    """SIGTERM to the server and its worker alike, as a service manager sends it: a job that ends within the grace
+    period is finished, and while the server still answers its last request nobody starts another worker.
+    """
+    server = serve(site, "gunicorn-threads")
+    job_id = server.enqueue("pause_process", "short", 0.7)
+    answered = threading.Thread(target=server.get, args=("/slow/last-request/",))
+    answered.start()
+    eventually(lambda: said(site, "begin", "short") and said(site, "asked", "last-request"), within=30)
+    for process in site.processes():
+        process.terminate()
+    eventually(lambda: not workers_tree(site), within=10)
+    assert job(site, job_id)["state"] == 4
+    waiting = enqueue(site, "pause.enqueue('later', 0)")[0]
+    another = []
+    for _ in range(20):  # four times as long as another would take to be started
+        another += supervisors(site)
+        time.sleep(0.1)
+    assert not another
+    (site.path / "last-request").touch()
+    answered.join()
+    server.running.wait(20)
+    assert job(site, waiting)["state"] == 2
+    again = serve(site, "gunicorn-threads")
+    again.get("/inside/")
+    eventually(lambda: said(site, "end", "later"), within=20, what="a server that came since has a worker at once")
+    again.end(signal.SIGKILL)
+
+
+@pytest.mark.alone
+def test_a_slow_end_of_the_interpreter_holds_no_worker(site: Project) -> None:
+    """Objects that take long to die, in the worker's first process: it does not wait for them."""
+    module = "class Slow:\n    def __del__(self):\n        import time\n        time.sleep(20)\n\n\nslow = Slow()\n"
+    (site.path / "slow_to_die.py").write_text(module)
+    path = f"{site.env['PYTHONPATH']}{os.pathsep}{site.path}"
+    server = serve(site, "gunicorn", PYTHONPATH=path, MEANWHILE_TEST_IMPORT="slow_to_die")
+    server.get("/inside/")
+    wait_for_worker(site)
+    server.end(signal.SIGKILL)
+    began = time.monotonic()
+    eventually(lambda: not workers_tree(site), within=10)
+    assert time.monotonic() - began <= GONE_WITHIN
 
 
 @pytest.mark.alone

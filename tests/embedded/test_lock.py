@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from django_meanwhile.embedded import lock as locks
-from django_meanwhile.embedded.lock import LockRefused, lock_path, read_supervisors, try_lock, write_supervisors
+from django_meanwhile.embedded.lock import Note, NoWorker, lock_path, read_note, try_lock, write_note
 
 
 @pytest.fixture
@@ -65,26 +65,56 @@ def test_a_file_that_was_replaced_is_not_the_lock(place, monkeypatch) -> None:
 
 
 def test_it_names_the_last_supervisors(place) -> None:
-    """The newest eight are remembered; a shorter list leaves nothing of a longer one."""
+    """The newest eight are remembered; a shorter note leaves nothing of a longer one."""
     held = try_lock(place / "a.lock")
     assert held is not None
-    assert read_supervisors(held) == []
-    many = [uuid4() for _ in range(12)]
-    write_supervisors(held, many)
-    assert read_supervisors(held) == many[-8:]
-    write_supervisors(held, many[:1])
-    assert read_supervisors(held) == many[:1]
+    assert read_note(held) == Note()
+    many = tuple(uuid4() for _ in range(12))
+    write_note(held, Note(supervisors=many, stopped_at=7.5))
+    assert read_note(held) == Note(supervisors=many[-8:], stopped_at=7.5)
+    write_note(held, Note(supervisors=many[:1]))
+    assert read_note(held) == Note(supervisors=many[:1])
     os.close(held)
 
 
-@pytest.mark.parametrize("text", [b"", b"[", b'["not an id"]', b"[1]", b"{}", b"\xff", b"null", b"7"])
+DAMAGED = [
+    b"",
+    b"[",
+    b'["x"]',
+    b"{}",
+    b"\xff",
+    b"null",
+    b'{"supervisors": ["x"], "stopped_at": null}',
+    b'{"supervisors": []}',
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_file_names_nobody(place, text) -> None:
     """A file that cannot be read is no error: the leases of whoever it named run out."""
     (place / "a.lock").write_bytes(text)
     held = try_lock(place / "a.lock")
     assert held is not None
-    assert read_supervisors(held) == []
+    assert read_note(held) == Note()
     os.close(held)
+
+
+def test_a_database_that_is_not_there_is_named(place) -> None:
+    """A backend on an alias that DATABASES lacks: the message says which setting to mend."""
+    with pytest.raises(NoWorker, match="DATABASES has no 'nowhere'"):
+        lock_path("default", "nowhere")
+
+
+@pytest.mark.django_db
+def test_another_schema_is_another_project(place, monkeypatch) -> None:
+    """What chooses the tables chooses the lock: PostgreSQL's user, service and search_path too."""
+    paths = {lock_path("default", "default")}
+    from django.db import connections
+
+    for change in ({"USER": "x"}, {"OPTIONS": {"service": "x"}}, {"OPTIONS": {"options": "-c search_path=x"}}):
+        monkeypatch.setitem(connections.settings, "default", connections.settings["default"] | change)
+        paths.add(lock_path("default", "default"))
+    assert len(paths) == 4
 
 
 @pytest.mark.django_db
@@ -94,7 +124,7 @@ def test_a_place_that_others_can_write_to_is_refused(place, mode) -> None:
     directory = place / f"django-meanwhile-{os.getuid()}"
     directory.mkdir()
     directory.chmod(mode)
-    with pytest.raises(LockRefused, match="TMPDIR"):
+    with pytest.raises(NoWorker, match="TMPDIR"):
         lock_path("default", "default")
 
 
@@ -103,5 +133,5 @@ def test_a_link_in_its_place_is_refused(place) -> None:
     """A symbolic link that somebody left there is not followed."""
     (place / "elsewhere").mkdir(mode=0o700)
     (place / f"django-meanwhile-{os.getuid()}").symlink_to(place / "elsewhere")
-    with pytest.raises(LockRefused):
+    with pytest.raises(NoWorker):
         lock_path("default", "default")

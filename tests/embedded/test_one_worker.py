@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from django_meanwhile.embedded import keeper as keepers
 from tests.playground import Playground, Project, eventually
-from tests.processes.harness import said
+from tests.processes.harness import enqueue, said
 
 from .servers import EMBEDDED, serve, supervisors, workers_tree
 
@@ -253,6 +254,74 @@ def test_a_worker_that_cannot_live_is_started_less_and_less_often(site: Project)
         assert "-9 (SIGKILL)" in line
     assert delays == [0.5, 1, 2]
     server.end(signal.SIGKILL)
+
+
+def test_a_lock_that_was_removed_is_made_again(site: Project) -> None:
+    """Somebody empties the temporary directory: the next worker finds its way."""
+    server = serve(site, "gunicorn-threads")
+    server.get("/inside/")
+    (worker,) = eventually(lambda: supervisors(site), within=20)
+    for directory in site.path.glob("django-meanwhile-*"):
+        shutil.rmtree(directory)
+    worker.kill()
+    server.enqueue("pause", "done")
+    eventually(lambda: said(site, "end", "done"), within=20)
+    server.end(signal.SIGKILL)
+
+
+def test_code_that_fails_its_checks_runs_no_job(site: Project) -> None:
+    """Where runserver refuses to serve, its worker refuses to work."""
+    enqueue(site, "pause.enqueue('never')")
+    check = "@checks.register\ndef broken(**_):\n    return [checks.Error('broken', id='x.E1')]\n"
+    module = f"from django.core import checks\n\n\n{check}"
+    (site.path / "fails_checks.py").write_text(module)
+    path = f"{site.env['PYTHONPATH']}{os.pathsep}{site.path}"
+    env = {"TMPDIR": str(site.path), "PYTHONPATH": path, "MEANWHILE_TEST_IMPORT": "fails_checks"}
+    running = site.start("runserver", "127.0.0.1:0", **env)
+    running.wait_for("has no embedded worker: mend what it said")
+    assert "the embedded worker cannot start" in running.log
+    assert not said(site, "begin", "never")
+    running.kill()
+
+
+def test_forks_of_a_busy_server_do_not_hang(site: Project) -> None:
+    """A process that has a keeper forks while its threads serve requests and enqueue: each fork goes on."""
+    code = """
+import os, signal, threading
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_started
+from django.db import connection
+from django_meanwhile import embedded
+assert embedded.start()
+over = threading.Event()
+def serve():
+    while not over.is_set():
+        request_started.send(WSGIHandler, environ={})
+for _ in range(3):
+    threading.Thread(target=serve, daemon=True).start()
+for number in range(60):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        embedded.start() if number % 10 == 0 else embedded._on_request(WSGIHandler)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0, number
+over.set()
+assert embedded.stop(10)
+"""
+    site.python(code)
+    eventually(lambda: not site.processes(), within=10)
+
+
+def test_greenlets_have_none_and_are_told(site: Project) -> None:
+    """Under gevent, which replaces threads, there is no embedded worker: one line says so, and the server is unhurt."""
+    server = serve(site, "gunicorn-gevent")
+    for _ in range(3):
+        server.get("/inside/")
+    server.enqueue("nothing")
+    assert server.running.log.count("whose threads gevent has replaced") == 1
+    assert not supervisors(site)
+    assert server.running.stop() == 0
 
 
 def test_a_system_without_room_is_tried_again(monkeypatch, caplog, tmp_path) -> None:

@@ -1,13 +1,20 @@
 """Which processes serve requests, told by command lines and by who sends the signal."""
 
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
 from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_started
 from django.test.client import AsyncClientHandler, ClientHandler
+from django.test.utils import _TestState
 
-from django_meanwhile.embedded import serving
+from django_meanwhile import embedded
+from django_meanwhile.embedded import keeper, serving
+from django_meanwhile.embedded.lock import NoWorker
+from django_meanwhile.management import backends
 
 RUNSERVER = [
     (["manage.py", "runserver"], {"RUN_MAIN": "true"}, True),
@@ -78,9 +85,7 @@ def test_nothing_is_brought_under_pytest() -> None:
 @pytest.mark.parametrize("argv", [["manage.py", "test"], ["manage.py", "testserver"]])
 def test_commands_that_test_never_serve(monkeypatch, argv) -> None:
     """``test`` and ``testserver`` use a database of their own, which a worker would not."""
-    from django.core import mail
-
-    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.delattr(_TestState, "saved_data")
     monkeypatch.setattr(serving, "_OF_A_WORKER", ())
     monkeypatch.setattr(sys, "argv", ["manage.py", "shell"])
     assert not serving.never_serves()
@@ -90,9 +95,7 @@ def test_commands_that_test_never_serve(monkeypatch, argv) -> None:
 
 def test_a_worker_never_serves(monkeypatch) -> None:
     """A body that handles a request in a worker's process does not bring another worker."""
-    from django.core import mail
-
-    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.delattr(_TestState, "saved_data")
     monkeypatch.setattr(sys, "argv", ["-c"])
     for module in serving._OF_A_WORKER:
         monkeypatch.setitem(sys.modules, module, sys)
@@ -107,21 +110,72 @@ def test_settings_without_a_module_are_refused(monkeypatch, caplog) -> None:
     assert "settings.configure()" in caplog.text
 
 
-@pytest.mark.django_db
-def test_a_server_that_cannot_have_one_is_told_once(monkeypatch, caplog) -> None:
-    """Where there can be no embedded worker, the first request says so, and later ones say nothing."""
-    from django.core import mail
-    from django.core.signals import request_started
-
-    from django_meanwhile import embedded
-
-    monkeypatch.delattr(mail, "outbox")
+@pytest.fixture
+def a_server(monkeypatch):
+    """Let this process pass for a server's; put everything back."""
+    monkeypatch.delattr(_TestState, "saved_data")
     monkeypatch.setattr(serving, "_OF_A_WORKER", ())
+    monkeypatch.setattr(embedded, "_due", 0.0)
+    request_started.connect(embedded._on_request)
+    yield
+    request_started.disconnect(embedded._on_request)
+    embedded._keepers.clear()
+
+
+def test_mail_that_was_sent_is_no_test(a_server) -> None:
+    """An outbox, which the locmem backend makes with the first mail, does not make a test runner of a server."""
+    from django.core import mail
+
+    assert hasattr(mail, "outbox")
+    assert not serving.never_serves()
+
+
+@pytest.mark.django_db
+def test_a_server_that_cannot_have_one_is_told_once(a_server, monkeypatch, caplog) -> None:
+    """Where there can be no embedded worker, the first request says so, and later ones say nothing."""
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE")
-    embedded._listen()
-    try:
-        for _ in range(3):
-            request_started.send(WSGIHandler, environ={})
-    finally:
-        embedded._ignore()
+    for _ in range(3):
+        request_started.send(WSGIHandler, environ={})
     assert caplog.text.count("settings.configure()") == 1
+
+
+@pytest.mark.django_db
+def test_a_start_that_fails_fails_no_request(a_server, monkeypatch, caplog) -> None:
+    """Whatever a router or the system raises: the request goes on, and the next ones do not try again at once."""
+
+    def broken() -> None:
+        raise RuntimeError("no tenant outside of a request")
+
+    monkeypatch.setattr(backends, "our_backends", broken)
+    for _ in range(3):
+        request_started.send(WSGIHandler, environ={})
+    assert caplog.text.count("could not be arranged; tried again by a request in 30 s") == 1
+    assert "no tenant outside of a request" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("module", "question"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
+)
+def test_replaced_threads_are_refused(monkeypatch, caplog, module, question) -> None:
+    """Greenlets in place of threads: refused, with the way out, once they really are in place."""
+    for patched in (False, True):
+        monkeypatch.setitem(sys.modules, module, SimpleNamespace(**{question: lambda _name, is_it=patched: is_it}))
+        assert serving.is_possible() is not patched
+    assert caplog.text.count("manage.py meanwhile worker") == 1
+
+
+@pytest.mark.parametrize("executable", ["/usr/bin/uwsgi", "/usr/sbin/apache2", ""])
+def test_the_interpreter_is_a_python(monkeypatch, executable) -> None:
+    """Where the server embeds Python, the worker is started with this Python's own program, which is there."""
+    monkeypatch.setattr(sys, "executable", executable)
+    code = "import sys; print(sys.version_info[:2])"
+    done = subprocess.run([keeper.interpreter(), "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(sys.version_info[:2])
+
+
+def test_a_python_that_is_nowhere_is_named(monkeypatch) -> None:
+    """The message lists where it was looked for."""
+    for name in ("executable", "prefix", "base_prefix"):
+        monkeypatch.setattr(sys, name, "/nowhere")
+    with pytest.raises(NoWorker, match="/nowhere/bin/python"):
+        keeper.interpreter()

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
@@ -43,6 +44,14 @@ def naive(request: HttpRequest, key: str) -> HttpResponse:
     return HttpResponse("started")
 
 
+def slow(request: HttpRequest, key: str) -> HttpResponse:
+    """Answer when the file that is named after ``key`` is there."""
+    tasks.tell("asked", key)
+    while not (tasks.truth_file().parent / key).exists():
+        time.sleep(0.02)
+    return HttpResponse("at last")
+
+
 def ping(request: HttpRequest) -> HttpResponse:
     """A page that costs nothing."""
     return HttpResponse("pong")
@@ -53,5 +62,6 @@ urlpatterns = [
     path("inside/", inside),
     path("fork/", fork),
     path("naive/<str:key>/", naive),
+    path("slow/<str:key>/", slow),
     path("ping/", ping),
 ]

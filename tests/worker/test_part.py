@@ -97,9 +97,8 @@ def keeper(clean):
     class Waiting(Keeper):
         """Waits for a lock that another process has: what most keepers do, always."""
 
-        def run(self) -> None:
-            self._woken.clear()
-            self._keep_one_after_another(path)
+        def _keep(self, _path: Path) -> int | None:
+            return super()._keep(path)
 
     return Waiting("default", "default")
 

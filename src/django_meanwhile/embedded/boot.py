@@ -9,12 +9,15 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 import django
 
+from .. import conf
 from .leash import Leash
+from .lock import read_note, write_note
 
 if TYPE_CHECKING:
     from ..conf import Settings
@@ -31,10 +34,12 @@ MIGRATED_EVERY = 1.0
 
 
 def main(specification: Specification) -> None:
-    """Run a worker to its end."""
-    leash = Leash(specification["pipe"])
+    """Run a worker to its end. Does not return."""
+    lock = specification["lock"]
+    leash = Leash(specification["pipe"], lock)
     leash.hold()
     os.nice(NICENESS)
+    signal.signal(signal.SIGTERM, lambda *_: _stopped(lock))  # until the supervisor has its own
     # A server's thread may have started us with signals blocked, and the mask outlives exec.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
     django.setup()
@@ -43,27 +48,47 @@ def main(specification: Specification) -> None:
     from ..worker.boot import keep_to_ourselves  # noqa: PLC0415
     from ..worker.supervisor import run  # noqa: PLC0415
 
-    keep_to_ourselves([specification["lock"], specification["pipe"]])
+    keep_to_ourselves([lock, specification["pipe"]])
     logs.ensure_handler(logging.WARNING)
-    plan = _plan(specification["backend"])
+    plan = _plan(specification["backend"], all_checks=specification["checks"])
     _wait_for_tables(plan.database, leash)
-    sys.exit(
-        run(
-            plan,
-            log_level=logging.WARNING,
-            identity=UUID(specification["supervisor"]),
-            predecessors=[UUID(text) for text in specification["predecessors"]],
-            inherit=(specification["lock"],),
-        )
+    leash.hold_jobs()
+    status = run(
+        plan,
+        log_level=logging.WARNING,
+        identity=UUID(specification["supervisor"]),
+        predecessors=[UUID(text) for text in specification["predecessors"]],
+        inherit=(lock,),
+        until=leash.server_is_gone.is_set,
     )
+    if not leash.server_is_gone.is_set():
+        _stopped(lock)
+    _leave(status)
 
 
-def _plan(backend: str) -> WorkerPlan:
-    """Make the plan, or end with the status that says: do not try again."""
-    from django.core.management.base import CommandError  # noqa: PLC0415 - as above
+def _stopped(lock: int) -> NoReturn:
+    """End after somebody has told this worker to stop, and let no other server process start another at once."""
+    write_note(lock, replace(read_note(lock), stopped_at=conf.real_clock().monotonic()))
+    _leave(0)
+
+
+def _leave(status: int) -> NoReturn:
+    """End now. A thread of ours gets no turn any more while the interpreter takes itself apart, the leash neither."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _plan(backend: str, *, all_checks: bool) -> WorkerPlan:
+    """Make the plan, or end with the status that says: do not try again.
+
+    ``all_checks``: those of the whole project, as ``runserver`` makes them before it serves.
+    """
+    from django.core import checks  # noqa: PLC0415 - as above
+    from django.core.management.base import CommandError  # noqa: PLC0415
 
     from .. import logs  # noqa: PLC0415
-    from ..conf import get_settings  # noqa: PLC0415
     from ..management.backends import choose_backend, problems, store_on  # noqa: PLC0415
     from .keeper import EX_CONFIG  # noqa: PLC0415
 
@@ -71,13 +96,14 @@ def _plan(backend: str) -> WorkerPlan:
     try:
         served = choose_backend(backend)
         store_on(served.database)
-        errors += [str(message) for message in problems([served]) if message.is_serious()]
+        found = checks.run_checks() if all_checks else problems([served])
+        errors += [str(message) for message in found if message.is_serious() and not message.is_silenced()]
     except CommandError as error:
         errors.append(str(error))
     if errors:
         logs.get_logger("worker").error("the embedded worker cannot start: %s", "; ".join(errors))
-        sys.exit(EX_CONFIG)
-    return plan_for(get_settings(), backend)
+        _leave(EX_CONFIG)
+    return plan_for(conf.get_settings(), backend)
 
 
 def plan_for(settings: Settings, backend: str) -> WorkerPlan:

@@ -22,7 +22,7 @@ from .. import conf, logs
 from ..worker.part import Part
 from ..worker.verdict import describe_status
 from . import serving
-from .lock import LockRefused, lock_path, read_supervisors, refresh, try_lock, write_supervisors
+from .lock import Note, NoWorker, lock_path, read_note, try_lock, write_note
 
 logger = logs.get_logger("worker")
 
@@ -39,7 +39,8 @@ RESTART_FIRST, RESTART_LAST = 0.5, 30.0
 HEALTHY_AFTER = 60.0
 """A worker that lived this long did not die of its start: the delay is forgotten."""
 
-REFRESH_EVERY = 3600.0
+RESTS_FOR = 30.0
+"""Seconds without a worker after somebody has told it to stop: most likely the server's own end is near."""
 
 EX_CONFIG = 78
 """Exit status of a worker whose settings are wrong: to start it again would not help. (sysexits.h)"""
@@ -57,6 +58,7 @@ class Specification(TypedDict):
     backend: str
     supervisor: str
     predecessors: list[str]
+    checks: bool
     pipe: int
     lock: int
 
@@ -75,6 +77,7 @@ class Keeper(Part):
         self._backend = backend
         self._database = database
         self._clock = conf.real_clock()
+        self._born = self._clock.monotonic()
         self._woken = threading.Event()
         self._leash: int | None = None
         self._held: int | None = None
@@ -100,16 +103,16 @@ class Keeper(Part):
         self._woken.clear()
         self._woken.wait(START_AFTER)
         try:
-            self._keep_one_after_another(lock_path(self._backend, self._database))
-        except LockRefused as error:
+            self._keep_one_after_another()
+        except NoWorker as error:
             logger.error("backend %r has no embedded worker: %s", self._backend, error)  # noqa: TRY400 - it says it all
 
-    def _keep_one_after_another(self, path: Path) -> None:
+    def _keep_one_after_another(self) -> None:
         delay = RESTART_FIRST
         while not self.is_stopping:
             began = self._clock.monotonic()
             try:
-                status = self._keep(path)
+                status = self._keep(lock_path(self._backend, self._database))
             except OSError as error:  # no memory, no processes, no descriptors left: that may pass
                 reason = f"could not be started: {error}"
             else:
@@ -123,6 +126,9 @@ class Keeper(Part):
                         "backend %r has no embedded worker: mend what it said, and restart the server", self._backend
                     )
                     return
+                if status == 0:
+                    logger.info("the embedded worker was told to stop; this server has none for %g s", RESTS_FOR)
+                    continue
                 reason = f"ended by itself: exit status {describe_status(status)}"
             delay = RESTART_FIRST if self._clock.monotonic() - began >= HEALTHY_AFTER else delay
             logger.warning("the embedded worker %s; another one is started in %g s", reason, delay)
@@ -130,13 +136,16 @@ class Keeper(Part):
             delay = min(RESTART_LAST, 2 * delay)
 
     def _keep(self, path: Path) -> int | None:
-        """Start a worker if the lock is free, and wait for its end; None while another process has the lock."""
+        """Start a worker and wait for its end; None while there is to be none, as another process has the lock."""
         with fork_lock:
             self._held = try_lock(path)
             if self._held is None:
                 return None
             try:
-                process = self._start_worker(self._held)
+                note = read_note(self._held)
+                if self._rests(note):
+                    return None
+                process = self._start_worker(self._held, note)
             except OSError:
                 self._close_leash()
                 raise
@@ -147,19 +156,25 @@ class Keeper(Part):
         try:
             if self._woken.is_set():  # stop() came before there was a leash to let go
                 self._let_go()
-            return _wait(process, path)
+            return process.wait()
         finally:
             self._let_go()
 
-    def _start_worker(self, lock: int) -> subprocess.Popen[bytes]:
-        predecessors, supervisor = read_supervisors(lock), uuid4()
-        write_supervisors(lock, [*predecessors, supervisor])
+    def _rests(self, note: Note) -> bool:
+        """Whether the last worker was told to stop just now, while this server was up. A server that came since may."""
+        told = note.stopped_at
+        return told is not None and self._born < told <= self._clock.monotonic() < told + RESTS_FOR
+
+    def _start_worker(self, lock: int, note: Note) -> subprocess.Popen[bytes]:
+        supervisor = uuid4()
+        write_note(lock, Note(supervisors=(*note.supervisors, supervisor)))
         reader, self._leash = os.pipe()
         specification: Specification = {
             "path": sys.path,
             "backend": self._backend,
             "supervisor": str(supervisor),
-            "predecessors": [str(each) for each in predecessors],
+            "predecessors": [str(each) for each in note.supervisors],
+            "checks": serving.is_runserver(),
             "pipe": reader,
             "lock": lock,
         }
@@ -193,15 +208,6 @@ class Keeper(Part):
             sys.stderr.write(f"Meanwhile, {text}.\n")
 
 
-def _wait(process: subprocess.Popen[bytes], path: Path) -> int:
-    """Wait for the worker's end; see to it that its lock file stays young."""
-    while True:
-        try:
-            return process.wait(REFRESH_EVERY)
-        except subprocess.TimeoutExpired:
-            refresh(path)
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=fork_lock.acquire, after_in_parent=fork_lock.release, after_in_child=fork_lock.release
@@ -209,8 +215,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def interpreter() -> str:
-    """Return the Python to start a worker with: under mod_wsgi and uWSGI ``sys.executable`` is the server."""
+    """Return the Python to start a worker with: under mod_wsgi and uWSGI ``sys.executable`` is the server.
+
+    Raises ``NoWorker`` if none can be found.
+    """
+    name = f"python{sysconfig.get_python_version()}"
+    places = [Path(prefix) / "bin" / name for prefix in (sys.prefix, sys.base_prefix)]
     executable = Path(sys.executable)
     if executable.name.startswith(("python", "pypy")):
-        return str(executable)
-    return str(Path(sysconfig.get_path("scripts")) / f"python{sysconfig.get_python_version()}")
+        places.insert(0, executable)
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise NoWorker(f"no Python to run it with: none of {', '.join(map(str, places))} exists.")
+    return str(found)

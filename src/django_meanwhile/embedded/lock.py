@@ -13,19 +13,21 @@ import json
 import os
 import stat
 import tempfile
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connections
 
+_WHERE = ("ENGINE", "HOST", "PORT", "USER")
+
 REMEMBERED = 8
 """Supervisors that the file names: the newest may have died before it could bury those before it."""
 
 
-class LockRefused(Exception):
-    """The lock's place cannot be trusted or used; the message says why and what to do."""
+class NoWorker(Exception):
+    """There can be no embedded worker here; the message says why and what to do."""
 
 
 def lock_path(backend: str, database: str) -> Path:
@@ -34,11 +36,19 @@ def lock_path(backend: str, database: str) -> Path:
     A project is a settings module in a place of its own, with its database: two checkouts, and two projects in one
     database, have a worker each.
     """
+    if database not in connections.settings:
+        raise NoWorker(
+            f'DATABASES has no {database!r}, which TASKS["{backend}"]["OPTIONS"]["DATABASE"] names. Write an alias of '
+            "DATABASES there, and restart the server."
+        )
     where = connections.settings[database]
     name = where.get("NAME")
     if connections[database].vendor == "sqlite":
         name = Path(str(name)).resolve()
-    parts = [settings.SETTINGS_MODULE, _place(), backend, where["ENGINE"], name, where.get("HOST"), where.get("PORT")]
+    parts = [settings.SETTINGS_MODULE, _place(), backend, name, *(where.get(key) for key in _WHERE)]
+    parts += [
+        where.get("OPTIONS", {}).get(key) for key in ("service", "options")
+    ]  # PostgreSQL: which one, which schema
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()[:16]
     return _directory() / f"{digest}.lock"
 
@@ -56,24 +66,34 @@ def try_lock(path: Path) -> int | None:
     return None
 
 
-def refresh(path: Path) -> None:
-    """Keep the file young while it is in use: cleaners of temporary directories go by age."""
-    with suppress(FileNotFoundError):
-        os.utime(path)
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What the file says. ``supervisors`` are those that had the lock, oldest first: the next owner buries their rows.
+
+    ``stopped_at`` is monotonic: when the last one was told to stop by somebody who was not its server.
+    """
+
+    supervisors: tuple[UUID, ...] = ()
+    stopped_at: float | None = None
 
 
-def read_supervisors(descriptor: int) -> list[UUID]:
-    """Return the ids of the supervisors that had the lock before, oldest first; none if the file is damaged."""
-    os.lseek(descriptor, 0, os.SEEK_SET)
+def read_note(descriptor: int) -> Note:
+    """Return what the file says; a damaged one says nothing."""
     try:
-        return [UUID(text) for text in json.loads(os.read(descriptor, 4096) or b"[]")]
-    except (ValueError, TypeError, AttributeError):
-        return []
+        found = json.loads(os.pread(descriptor, 4096, 0))
+        stopped_at = found["stopped_at"]
+        return Note(
+            supervisors=tuple(UUID(text) for text in found["supervisors"]),
+            stopped_at=None if stopped_at is None else float(stopped_at),
+        )
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return Note()
 
 
-def write_supervisors(descriptor: int, supervisors: list[UUID]) -> None:
-    """Name the supervisors whose rows the next owner may declare dead."""
-    text = json.dumps([str(supervisor) for supervisor in supervisors[-REMEMBERED:]]).encode()
+def write_note(descriptor: int, note: Note) -> None:
+    """Write what the next owner must know."""
+    supervisors = [str(supervisor) for supervisor in note.supervisors[-REMEMBERED:]]
+    text = json.dumps({"supervisors": supervisors, "stopped_at": note.stopped_at}).encode()
     os.pwrite(descriptor, text, 0)
     os.ftruncate(descriptor, len(text))
 
@@ -92,7 +112,7 @@ def _directory() -> Path:
     directory.mkdir(mode=0o700, exist_ok=True)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise LockRefused(
+        raise NoWorker(
             f"{directory} is not a directory that only this user (id {os.getuid()}) can write to, so the lock of the "
             "embedded worker cannot be trusted there. Remove it, or set TMPDIR to a directory of the server's own."
         )

@@ -41,8 +41,9 @@ def is_known_server() -> bool:
 
 def never_serves() -> bool:
     """Whether this process must never bring a worker along: tests, and a worker's own processes."""
-    mail = sys.modules.get("django.core.mail")
-    is_tested = hasattr(mail, "outbox") or sys.argv[1:2] in _TESTING  # an outbox: setup_test_environment() was called
+    # Where setup_test_environment() keeps what it has replaced. mail.outbox would not do: any mail may make one.
+    tests = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
+    is_tested = hasattr(tests, "saved_data") or sys.argv[1:2] in _TESTING
     return is_tested or any(module in sys.modules for module in _OF_A_WORKER)
 
 
@@ -51,6 +52,13 @@ def is_possible() -> bool:
     if find_spec("fcntl") is None:
         logger.warning(
             'MEANWHILE["EMBEDDED"] needs file locks of POSIX: run beside the server: manage.py meanwhile worker'
+        )
+        return False
+    if patched := _patched_by():
+        logger.warning(
+            'MEANWHILE["EMBEDDED"]: there is no embedded worker in a process whose threads %s has replaced. '
+            "Run beside the server: manage.py meanwhile worker",
+            patched,
         )
         return False
     if "DJANGO_SETTINGS_MODULE" not in os.environ:
@@ -69,3 +77,13 @@ def is_real(sender: Any) -> bool:
     if not isinstance(sender, type) or not issubclass(sender, BaseHandler):
         return False
     return not any(cls.__module__.startswith("django.test.") for cls in sender.__mro__)
+
+
+def _patched_by() -> str | None:
+    """Return the name of the library that has put its own in place of threads and processes."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return None

@@ -40,7 +40,7 @@ from .upkeep import CANCELS_EVERY, Estate, Upkeep
 from .verdict import Cause, describe_status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from types import FrameType
     from uuid import UUID
 
@@ -73,6 +73,7 @@ def run(
     identity: UUID | None = None,
     predecessors: Collection[UUID] = (),
     inherit: tuple[int, ...] = (),
+    until: Callable[[], bool] = bool,  # which says no
 ) -> int:
     """Run a worker until it is told to stop; return its exit status.
 
@@ -81,7 +82,8 @@ def run(
     ``plan.grace`` seconds, give back the rest uncharged. The second does it now.
 
     ``predecessors`` are supervisors that are certainly gone with all their children: their
-    jobs are rescued at once. ``inherit`` are descriptors that every child holds.
+    jobs are rescued at once. ``inherit`` are descriptors that every child holds. Once
+    ``until`` says yes, the worker drains as after one signal.
     """
     if "DJANGO_SETTINGS_MODULE" not in os.environ:
         sys.exit(
@@ -91,7 +93,7 @@ def run(
     prepare_process()
     autodiscover()
     _prepare_store(plan, predecessors)
-    return Supervisor(plan, log_level=log_level, identity=identity, inherit=inherit).run()
+    return Supervisor(plan, log_level=log_level, identity=identity, inherit=inherit, until=until).run()
 
 
 def _prepare_store(plan: WorkerPlan, predecessors: Collection[UUID]) -> None:
@@ -120,6 +122,7 @@ class Supervisor:
         log_level: int,
         identity: UUID | None = None,
         inherit: tuple[int, ...] = (),
+        until: Callable[[], bool] = bool,
     ) -> None:
         settings = conf.get_settings()
         self._plan = plan
@@ -127,6 +130,7 @@ class Supervisor:
         self._clock = conf.real_clock()
         self._id = identity or uuid4()
         self._inherit = inherit
+        self._until = until
         self._store = get_store(plan.database)
         self._children: tuple[Offspring, ...] = ()  # replaced whole: other threads iterate over it
         self._stop_requests = 0
@@ -179,6 +183,8 @@ class Supervisor:
         self._reap()
         self._watch()
         self._revive_parts()
+        if not self._stop_requests and self._until():
+            self._stop_requests = 1
         if self._stop_requests:
             self._drain()
         else:
