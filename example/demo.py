@@ -41,6 +41,9 @@ def main() -> int:
         f"django-meanwhile on Django {version('Django')}, Python {sys.version.split()[0]}, SQLite, "
         f"{os.cpu_count()} cores: one runserver, and the worker that it brings along"
     )
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        told.say(f"Others are at work here as well (load {load:.1f} on {cores} cores): the figures show it.")
     with (
         tempfile.TemporaryDirectory(prefix="meanwhile-demo-") as directory,
         Server(Path(directory), environment={"TMPDIR": directory}) as server,
