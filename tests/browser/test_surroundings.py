@@ -49,6 +49,20 @@ def test_text_can_be_read(visit, scheme: str, page_name: str) -> None:
     assert page.evaluate(POOR_CONTRAST) == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("path", "button"), [("/endings/", "Touch the lightning"), ("/query/", "Find the twins")])
+def test_a_jobs_page_can_be_read(visit, scheme: str, path: str, button: str) -> None:
+    """The same holds for the page of a job, while it waits or runs and when it has ended; its controls have names."""
+    page = visit(color_scheme=scheme)
+    page.goto(path)
+    page.get_by_role("button", name=button).click()
+    page.wait_for_selector("#job")
+    assert page.evaluate(POOR_CONTRAST) == []
+    page.wait_for_selector("#job[data-finished]")
+    assert page.evaluate(POOR_CONTRAST) == []
+    assert page.evaluate(NAMELESS) == []
+
+
 @pytest.mark.parametrize("page_name", PAGES)
 def test_everything_has_a_name(visit, page_name: str) -> None:
     """Every control and every picture says to a screen reader what it is, and the page has one main heading."""
