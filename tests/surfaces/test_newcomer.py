@@ -163,7 +163,11 @@ def test_the_tables_are_not_made(newcomer):
 @pytest.mark.parametrize(
     ("text", "where", "words"),
     [
-        ("import reportlab_of_nobody\n", "(line 1)", "No module named 'reportlab_of_nobody'"),
+        (
+            "from django_meanwhile import task\nimport reportlab_of_nobody\n",
+            "(line 2)",
+            "No module named 'reportlab_of_nobody'",
+        ),
         (TASK.format('(queue_name="mail")', "generate"), "(line 4)", """"QUEUES": ["default", "mail"]"""),
         (TASK.format("(max_attemps=3)", "generate"), "(line 4)", "Did you mean max_attempts?"),
         (TASK.format('(backend="defualt")', "generate"), "(line 4)", 'Did you mean "default"?'),
@@ -188,7 +192,8 @@ def test_the_other_dialect_is_named(newcomer):
     import django
 
     if django.VERSION >= (6, 0):
-        newcomer.write("reports/tasks.py", "raise ModuleNotFoundError('No module', name='django.tasks')\n")
+        mistake = "from django.tasks import task\nraise ModuleNotFoundError('No module', name='django.tasks')\n"
+        newcomer.write("reports/tasks.py", mistake)
     else:
         newcomer.write("reports/tasks.py", "from django.tasks import task\n")
     assert "Write: from django_meanwhile import task." in newcomer.manage("check").stderr

@@ -182,6 +182,21 @@ def test_a_module_that_does_not_import_is_unknown(registry, installed):
         registry.autodiscover()
 
 
+def test_a_tasks_module_of_another_queue_that_is_not_installed_is_left_out(registry, installed, settings):
+    """An app's tasks for Celery keep no worker from starting; once the module imports us, or is listed, it counts."""
+    celery = "from celery_of_nobody import shared_task\n"
+    installed("tasks", celery)
+    registry.autodiscover()
+    assert "tests.project.tasks.add" in registry.known_names()
+    settings.MEANWHILE = {"TASK_MODULES": ["freshapp.tasks"]}
+    with pytest.raises(ModuleNotFoundError):
+        registry.autodiscover()
+    settings.MEANWHILE = {}
+    installed("tasks", celery + "from django_meanwhile import task\n")
+    with pytest.raises(ModuleNotFoundError):
+        registry.autodiscover()
+
+
 def test_known_names_survives_a_broken_module(registry, installed, caplog):
     """Whoever only asks for names gets those that can be had, and a line in the log."""
     installed("tasks", "1/0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,12 +19,11 @@ from ..conf import Settings, read_settings
 from ..core.states import Executor
 from ..management.backends import Served, our_backends
 from ..management.wording import did_you_mean
-from ..tasks.registry import TASKS_MODULE, may_import, registry, task_modules
+from ..tasks.registry import TASKS_MODULE, is_of_another_queue, may_import, mentions_us, registry, task_modules
 from ..tasks.task import Task
 
 _SLOTS = {Executor.THREAD: "threads", Executor.ASYNCIO: "coroutines", Executor.PROCESS: "processes"}
 _USUAL = {Executor.THREAD: 8, Executor.ASYNCIO: 100, Executor.PROCESS: 2}
-_IMPORTS_US = re.compile(r"^\s*(?:from|import)\s+(?:django_meanwhile|django\.tasks|django_tasks)\b", re.MULTILINE)
 
 
 def check() -> Iterator[CheckMessage]:
@@ -53,6 +51,8 @@ def _broken_modules(settings: Settings) -> Iterator[CheckMessage]:
         try:
             import_module(module)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the project's modules raise
+            if isinstance(error, Exception) and is_of_another_queue(module, error):
+                continue
             yield Error(
                 f"{module} cannot be imported{_line(error, module)}, and no worker starts without it: "
                 f"{type(error).__name__}: {error}",
@@ -114,15 +114,8 @@ def _modules_beside() -> Iterator[str]:
                 continue
             for path in root.glob(f"*/{TASKS_MODULE}.py"):
                 module = f"{path.parent.name}.{TASKS_MODULE}"
-                if path.parent.name.isidentifier() and not may_import(module) and _mentions_us(path):
+                if path.parent.name.isidentifier() and not may_import(module) and mentions_us(path):
                     yield module
-
-
-def _mentions_us(path: Path) -> bool:
-    try:
-        return bool(_IMPORTS_US.search(path.read_text(encoding="utf-8", errors="replace")))
-    except OSError:
-        return False
 
 
 # --- E007, W008: tasks that no worker of these settings would run ---------------------------------

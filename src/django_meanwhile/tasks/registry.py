@@ -9,10 +9,12 @@ task. It never keeps its lock while it imports.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from django.apps import apps
@@ -24,6 +26,8 @@ from ..core.errors import InvalidOption, UnknownTask
 from .task import Task
 
 logger = logs.get_logger("jobs")
+
+_IMPORTS_US = re.compile(r"^\s*(?:from|import)\s+(?:django_meanwhile|django\.tasks|django_tasks)\b", re.MULTILINE)
 
 TASKS_MODULE = "tasks"
 """The module of an app that is imported without being asked for."""
@@ -145,10 +149,18 @@ class Registry:
     def autodiscover(self) -> None:
         """Import ``tasks`` of every installed app, and ``MEANWHILE["TASK_MODULES"]``.
 
-        A module that exists and does not import raises, as it would at start-up.
+        A module that exists and does not import raises, as it would at start-up; but for
+        one of another queue whose library is not installed (``is_of_another_queue``).
         """
         for module in task_modules():
-            self._register_module(import_module(module))
+            try:
+                imported = import_module(module)
+            except ModuleNotFoundError as error:
+                if not is_of_another_queue(module, error):
+                    raise
+                logger.debug("%s is left out: %s", module, error)
+                continue
+            self._register_module(imported)
         with self._lock:
             self._discovered = True
 
@@ -185,6 +197,25 @@ def task_modules() -> list[str]:
         if config.module is not None and module_has_submodule(config.module, TASKS_MODULE)
     ]
     return [*modules, *conf.read_settings()[0].task_modules]
+
+
+def is_of_another_queue(module: str, error: Exception) -> bool:
+    """Whether a ``tasks`` module fails for a library that is missing, and holds nothing of ours.
+
+    Apps of others bring tasks for Celery, which a project may well do without.
+    """
+    if not isinstance(error, ModuleNotFoundError) or module in conf.read_settings()[0].task_modules:
+        return False
+    spec = find_spec(module)
+    return spec is not None and spec.origin is not None and not mentions_us(Path(spec.origin))
+
+
+def mentions_us(path: Path) -> bool:
+    """Whether a file imports us or the dialect, by its text."""
+    try:
+        return bool(_IMPORTS_US.search(path.read_text(encoding="utf-8", errors="replace")))
+    except OSError:
+        return False
 
 
 def _is_task(value: Any) -> bool:
