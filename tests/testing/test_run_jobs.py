@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import pickle
 import threading
 import time
 from datetime import timedelta
@@ -135,6 +136,8 @@ def test_a_failed_job_fails_the_test(bodies, on, run, task, body):
     for part in (queued.id, f"tests.testing.sample.{task.name}", "FAILED", "('x', 7)", "raise_failures=False"):
         assert part in str(error)
     assert (error.result.id, error.result.state) == (queued.id, JobState.FAILED)
+    again = pickle.loads(pickle.dumps(error))  # what Django's parallel runner does with it
+    assert (str(again), again.result.id, again.traceback) == (str(error), queued.id, error.traceback)
 
 
 def test_what_ran_before_a_failure_is_told(bodies, on, run):
@@ -317,6 +320,22 @@ def test_a_broken_transaction_of_the_body_is_its_own(database, bodies, on, run):
     on(sample.do).enqueue("x")
     run()
     assert [mark.text for mark in Mark.objects.using(database).all()] == ["kept"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_that_a_body_leaves_open_is_rolled_back(database, bodies, on, run):
+    """As in a worker: nothing of it stays, and the test's connection is as it was."""
+
+    def leaves_it_open():
+        transaction.set_autocommit(False, using=database)
+        Mark.objects.using(database).create(text="never committed")
+
+    bodies["x"] = leaves_it_open
+    on(sample.do).enqueue("x")
+    [result] = run()
+    assert result.state is JobState.SUCCESSFUL
+    assert transaction.get_autocommit(using=database)
+    assert not Mark.objects.using(database).exists()
 
 
 def test_callbacks_of_bodies_run(database, bodies, on, run):

@@ -105,11 +105,22 @@ def test_a_worker_that_cannot_start_says_why(database, settings):
 
 
 @REAL
+def test_a_worker_ends_with_the_test_process(database):
+    """Where the test process is gone, by SIGKILL too, its end of the pipe closes, and the whole worker ends."""
+    with running_worker(backend=database, processes=0) as worker:
+        processes = tree(worker.pid)
+        worker._process.stdin.close()
+        eventually(lambda: not worker.is_running, within=30, what="the supervisor ended")
+        eventually(lambda: not any(process.is_running() for process in processes), what="its children ended")
+        worker.stop()
+
+
+@REAL
 def test_waiting_for_idle_has_an_end(database):
     """A job that goes on is told as such, with the worker's log."""
     with running_worker(backend=database, processes=0, grace=0.1) as worker:
         tasks.listen.using(backend=database).enqueue("x", 60)
-        with pytest.raises(TimeoutError, match=r"1 jobs have not ended within 0\.2 s"):
+        with pytest.raises(TimeoutError, match=r"after 0\.2 s jobs are still due or running: 1\."):
             worker.wait_until_idle(0.2)
 
 

@@ -7,7 +7,7 @@ is made up for here:
 * ``on_commit()`` callbacks that the body registered run when it has ended, since in a worker they would have run.
 
 One thing stays different: on PostgreSQL a database error undoes what the same body has written before it.
-Outside of transactions nothing is done. Called by ``inline``.
+Outside of transactions only what a body leaves open is rolled back, as in a worker. Called by ``inline``.
 """
 
 from __future__ import annotations
@@ -45,8 +45,21 @@ class Enclosure:
 
     def close(self) -> BaseException | None:
         """Keep what the body wrote, run its callbacks; return what one of them raised, as the body would have."""
+        enclosed = {mark.connection for mark in self._marks}
+        for connection in connections.all(initialized_only=True):
+            if connection not in enclosed and not (connection.connection is None or connection.in_atomic_block):
+                _close_open_transaction(connection)
         errors = [error for mark in self._marks if (error := _settle(mark)) is not None]
         return errors[0] if errors else None
+
+
+def _close_open_transaction(connection: Any) -> None:
+    """Roll back what a body has begun by ``set_autocommit(False)``. The connection is the test's, so it is kept."""
+    wanted = connection.settings_dict["AUTOCOMMIT"]
+    if connection.get_autocommit() != wanted:
+        logger.warning("a job left a transaction open on database %r; it was rolled back", connection.alias)
+        connection.rollback()
+        connection.set_autocommit(wanted)
 
 
 def _settle(mark: _Mark) -> BaseException | None:

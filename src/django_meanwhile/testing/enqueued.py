@@ -16,7 +16,7 @@ from ..compat import task_enqueued
 from ..core.states import JobState
 from ..models import Job
 from .backends import database_backend, database_backends, refuse_event_loop
-from .naming import names_of
+from .naming import backend_of, names_of
 from .wanted import Seen, Wanted, complaint
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def assert_enqueued(
     """
     __tracebackhide__ = True
     refuse_event_loop("assert_enqueued()", "await aassert_enqueued(...)")
-    source = database_backend(backend or getattr(task, "backend", None), "assert_enqueued()")
     wanted = Wanted(names_of(task), args, kwargs, queue, priority)
+    source = database_backend(backend or backend_of(task), "assert_enqueued()")
     rows = Job.objects.using(source.database).filter(state__in=_QUEUED).order_by("id")
     seen = [Seen.from_row(row) for row in rows]
     found = _check(wanted, seen, count, "queued")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import MeanwhileError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..tasks.result import TaskResult
 
 
@@ -25,22 +27,36 @@ class JobFailed(MeanwhileError):
     itself, if one was raised in this process. ``results`` are all jobs that ran, this one last.
     """
 
-    def __init__(self, result: TaskResult[Any], results: list[TaskResult[Any]], *, has_cause: bool) -> None:
+    # One positional argument, the message: Django's parallel runner pickles what a test raised.
+    def __init__(
+        self,
+        message: str,
+        *,
+        result: TaskResult[Any] | None = None,
+        results: Sequence[TaskResult[Any]] = (),
+        traceback: str = "",
+    ) -> None:
+        super().__init__(message)
         self.result = result
-        self.results = results
+        self.results = list(results)
+        self.traceback = traceback
+
+    @classmethod
+    def of(cls, result: TaskResult[Any], results: Sequence[TaskResult[Any]], *, has_cause: bool) -> JobFailed:
+        """Make the error; the traceback stands in its text unless a cause will show it."""
         task: Any = result.task
         error = result.errors[-1] if result.errors else None
-        self.traceback = error.traceback if error else ""
         name = error.exception_class_path if error else "no error was recorded"
+        traceback = error.traceback if error else ""
         call = describe_call(result.args, result.kwargs)
         lines = [
             f"job {result.id} of {task.registered_name} is {result.state.name}: {name}",
             f"  in attempt {result.attempts} of {task.max_attempts}, enqueued with {call}",
         ]
-        if not has_cause and self.traceback:
-            lines += ["", self.traceback.rstrip(), ""]
+        if not has_cause and traceback:
+            lines += ["", traceback.rstrip(), ""]
         lines.append("  To look at the result instead, write run_jobs(raise_failures=False).")
-        super().__init__("\n".join(lines))
+        return cls("\n".join(lines), result=result, results=results, traceback=traceback)
 
 
 class TooManyRuns(MeanwhileError):

@@ -200,4 +200,4 @@ class _Session:
         if self._worker.written in _BAD and self._raise_failures:
             results = [result for result in self.results() if result.id != str(job.id)]
             failed = load_result(job.backend, job.id)
-            raise JobFailed(failed, [*results, failed], has_cause=error is not None) from error
+            raise JobFailed.of(failed, [*results, failed], has_cause=error is not None) from error

@@ -35,6 +35,11 @@ def names_of(task: AnyTask) -> frozenset[str]:
     raise TypeError(f"{task!r} is a {type(task).__name__}: give a task, or the name of one.")
 
 
+def backend_of(task: AnyTask) -> str | None:
+    """Return the alias of the backend that a task is enqueued to; None leaves it to the caller."""
+    return (resolve(task) if isinstance(task, str) else task).backend
+
+
 def names_of_all(tasks: Iterable[AnyTask] | AnyTask) -> frozenset[str]:
     """Return the names of several tasks; one may stand without a list around it."""
     several = [tasks] if isinstance(tasks, BaseTask | str) else tasks

@@ -82,7 +82,9 @@ class RunningWorker:
                 return
             self._refuse_dead("while jobs were waiting")
             if clock.monotonic() > deadline:
-                raise TimeoutError(f"{busy} jobs have not ended within {timeout:g} s. The worker said:\n{self.log}")
+                raise TimeoutError(
+                    f"after {timeout:g} s jobs are still due or running: {busy}. The worker said:\n{self.log}"
+                )
             time.sleep(_LOOK_EVERY)
 
     def stop(self) -> None:
