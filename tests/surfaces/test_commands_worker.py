@@ -66,7 +66,7 @@ def test_the_plan_is_printed_in_one_block_unless_quiet(meanwhile, backend, plans
     out = meanwhile("worker", "--threads", "2", "--processes", "3", "--queues", "mail").out
     assert 'Worker for backend "default"' in out
     assert "2 in threads, 100 coroutines, 3 in processes of their own" in out
-    assert "5: a supervisor and 1 for threads and coroutines and 3 of one slot" in out
+    assert "5: a supervisor, 1 for threads and coroutines, 3 of one slot" in out
     assert f"{backend} (" in out
     assert "connections" in out
     assert "mail" in out

@@ -371,7 +371,7 @@ def test_enqueue_many_of_nothing():
 def test_enqueue_many_refuses_other_shapes(call):
     """A call that is neither tuple nor dictionary is refused, naming the first such one."""
     with pytest.raises(
-        TypeError, match=rf"call 1 of enqueue_many\(\) is a {type(call).__name__}: each must be a tuple"
+        TypeError, match=rf"call 1 of enqueue_many\(\) is of type {type(call).__name__}: each must be a tuple"
     ):
         add.enqueue_many([(1,), call])
 

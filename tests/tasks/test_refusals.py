@@ -42,9 +42,10 @@ def nested():
         (lambda: Task(func=body, queue_name="mail"), r'Queue .mail. is not valid .*\["default", "mail"\]'),
         (lambda: Task(func=takes_another, takes_context=True), r"Write def takes_another\(context, \.\.\.\)"),
         (lambda: Task(func=nested()), "defined at a module level. Move it out of the function"),
+        (lambda: add.using(priority=500), r"It is 500\. Higher runs first"),
         (lambda: add.using(run_after=dt.datetime(2030, 1, 1)), r"using\(run_after=timedelta\(hours=1\)\)"),
     ],
-    ids=["queue", "context", "nested", "naive"],
+    ids=["queue", "context", "nested", "priority", "naive"],
 )
 def test_what_django_refuses_is_said_with_name_and_next_step(settings, make, words):
     """Django's sentence stays; before it stands which task, behind it what to write."""

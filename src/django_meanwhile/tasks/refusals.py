@@ -15,7 +15,14 @@ from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, OperationalError, ProgrammingError, connections
 
-from ..compat import InvalidTask, InvalidTaskBackend, TaskResultMismatch, task_backends
+from ..compat import (
+    TASK_MAX_PRIORITY,
+    TASK_MIN_PRIORITY,
+    InvalidTask,
+    InvalidTaskBackend,
+    TaskResultMismatch,
+    task_backends,
+)
 
 if TYPE_CHECKING:
     from ..compat import BaseTask
@@ -80,6 +87,8 @@ def _mend(task: BaseTask[..., Any], backend: DatabaseBackend) -> str:
             f'TASKS["{backend.alias}"] has the queues {listed}. Write "QUEUES": {wider} there, or "QUEUES": [] for '
             "every name."
         )
+    if not TASK_MIN_PRIORITY <= task.priority <= TASK_MAX_PRIORITY:
+        return f"It is {task.priority}. Higher runs first; 0 is the default."
     if task.run_after is not None:
         return "Write using(run_after=timedelta(hours=1)), or a time that comes from timezone.now()."
     return ""

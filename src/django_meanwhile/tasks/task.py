@@ -310,7 +310,7 @@ class Task(_Base[P, T]):
         if isinstance(call, Mapping):
             return (), dict(call)
         msg = (
-            f"{self.registered_name}: call {number} of enqueue_many() is a {type(call).__name__}: each "
+            f"{self.registered_name}: call {number} of enqueue_many() is of type {type(call).__name__}: each "
             "must be a tuple of positional arguments, as in (7,), or a dictionary of keyword arguments."
         )
         raise TypeError(msg)

@@ -159,7 +159,7 @@ def describe(plan: WorkerPlan, vendor: str) -> list[str]:
             "jobs at once",
             f"{plan.threads} in threads, {plan.coroutines} coroutines, {plan.processes} in processes of their own",
         ),
-        ("processes", f"{1 + shared + single}: a supervisor and {' and '.join(children)}"),
+        ("processes", f"{1 + shared + single}: {', '.join(['a supervisor', *children])}"),
         ("lease", f"{duration(plan.lease)}, renewed every {duration(plan.beat)}, swept every {duration(plan.sweep)}"),
         ("ends", _ends(plan)),
     ]
