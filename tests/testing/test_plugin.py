@@ -146,8 +146,13 @@ def test_a_failed_job_is_readable_in_pytest(shop):
     )
     done = run_pytest(shop, "-p", "pytest_django.plugin", "shop", DJANGO_SETTINGS_MODULE="settings")
     assert done.returncode == 1
-    for part in ("LookupError: no such order", "shop/tasks.py:7", "of shop.tasks.ship is FAILED", "enqueued with (7)"):
+    for part in (
+        "LookupError: no such order",
+        "shop/tasks.py:7",
+        "shop.tasks.ship(7) is FAILED: LookupError: no such order",
+    ):
         assert part in done.stdout, done.stdout
+    assert "jobs.py" not in done.stdout, "no frame of ours"
 
 
 def test_a_memory_database_is_refused_for_a_worker(shop):

@@ -54,6 +54,7 @@ def test_a_worker_runs_what_the_test_enqueues(database):
     assert "ends: nothing left to do" in worker.log, "its last words can be read behind the block"
 
 
+@pytest.mark.slow
 @pytest.mark.django_db(transaction=True, databases=["default"])
 def test_the_worker_writes_into_the_tests_database(database):
     """What a body writes is where the test reads it; the databases that the settings name do not exist."""
@@ -80,6 +81,7 @@ def test_a_killed_workers_job_is_run_by_the_next(database):
     assert (result.state, result.attempts) == (JobState.READY, 0), "the second worker gave it back, uncharged"
 
 
+@pytest.mark.slow
 @REAL
 def test_a_worker_that_ends_by_itself_fails_the_test(database):
     """Its end is not overlooked: the block raises, with what the worker printed."""
@@ -93,6 +95,7 @@ def test_a_worker_that_ends_by_itself_fails_the_test(database):
         block()
 
 
+@pytest.mark.slow
 @REAL
 def test_a_worker_that_cannot_start_says_why(database, settings):
     """Its output stands in the error: here, settings that are wrong."""
@@ -104,6 +107,7 @@ def test_a_worker_that_cannot_start_says_why(database, settings):
         pass
 
 
+@pytest.mark.slow
 @REAL
 def test_a_worker_ends_with_the_test_process(database):
     """Where the test process is gone, by SIGKILL too, its end of the pipe closes, and the whole worker ends."""
@@ -115,6 +119,7 @@ def test_a_worker_ends_with_the_test_process(database):
         worker.stop()
 
 
+@pytest.mark.slow
 @REAL
 def test_waiting_for_idle_has_an_end(database):
     """A job that goes on is told as such, with the worker's log."""

@@ -42,18 +42,20 @@ class JobFailed(MeanwhileError):
         self.traceback = traceback
 
     @classmethod
-    def of(cls, result: TaskResult[Any], results: Sequence[TaskResult[Any]], *, has_cause: bool) -> JobFailed:
+    def of(cls, result: TaskResult[Any], results: Sequence[TaskResult[Any]], cause: BaseException | None) -> JobFailed:
         """Make the error; the traceback stands in its text unless a cause will show it."""
         task: Any = result.task
         error = result.errors[-1] if result.errors else None
-        name = error.exception_class_path if error else "no error was recorded"
         traceback = error.traceback if error else ""
-        call = describe_call(result.args, result.kwargs)
+        why = (
+            _one_line(cause) if cause is not None else error.exception_class_path if error else "no error is on record"
+        )
+        call = f"{task.registered_name}{describe_call(result.args, result.kwargs)}"
         lines = [
-            f"job {result.id} of {task.registered_name} is {result.state.name}: {name}",
-            f"  in attempt {result.attempts} of {task.max_attempts}, enqueued with {call}",
+            f"{call} is {result.state.name}: {why}",
+            f"  job {result.id}, attempt {result.attempts} of {task.max_attempts}",
         ]
-        if not has_cause and traceback:
+        if cause is None and traceback:
             lines += ["", traceback.rstrip(), ""]
         lines.append("  To look at the result instead, write run_jobs(raise_failures=False).")
         return cls("\n".join(lines), result=result, results=results, traceback=traceback)
@@ -67,7 +69,22 @@ class UnusableForTests(MeanwhileError):
     """The project's settings, or the kind of test, do not allow what was asked for."""
 
 
+MAX_SHOWN = 300
+"""Characters of arguments, or of an exception, that a message shows."""
+
+
 def describe_call(args: Any, kwargs: Any) -> str:
     """Write arguments as a call would."""
     parts = [repr(value) for value in args] + [f"{name}={value!r}" for name, value in kwargs.items()]
-    return f"({', '.join(parts)})"
+    return f"({_short(', '.join(parts))})"
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        return _short(" ".join(f"{type(error).__name__}: {error}".split()))
+    except Exception:  # noqa: BLE001 - an exception of the user's whose text cannot be had
+        return type(error).__name__
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

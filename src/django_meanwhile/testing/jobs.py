@@ -112,6 +112,7 @@ class _Session:
 
     def run(self) -> None:
         """Run until nothing is due, and nothing can be made due."""
+        __tracebackhide__ = True
         runs = 0
         while True:
             self._store.promote()
@@ -200,4 +201,4 @@ class _Session:
         if self._worker.written in _BAD and self._raise_failures:
             results = [result for result in self.results() if result.id != str(job.id)]
             failed = load_result(job.backend, job.id)
-            raise JobFailed.of(failed, [*results, failed], has_cause=error is not None) from error
+            raise JobFailed.of(failed, [*results, failed], error) from error
