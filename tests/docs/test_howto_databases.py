@@ -8,7 +8,7 @@ import pytest
 
 from tests.playground import eventually
 
-from .pages import page
+from .pages import README, page
 from .site import Site
 
 SQLITE, SEVERAL, TENANTS = map(page, ("how-to/sqlite", "how-to/several-databases", "how-to/multi-tenant"))
@@ -16,6 +16,7 @@ SQLITE, SEVERAL, TENANTS = map(page, ("how-to/sqlite", "how-to/several-databases
 
 def _clear(site: Site) -> None:
     site.kill_everything()
+    site.use(README)
     site.sql("DELETE FROM meanwhile_attempt")
     site.sql("DELETE FROM meanwhile_job")
 
@@ -126,9 +127,20 @@ def test_a_worker_of_the_second_database(site: Site) -> None:
     eventually(lambda: _shown(site, job)["state"] == "SUCCESSFUL", within=30, what="the worker of reports did it")
     found = _shown(site, job)
     assert (found["database"], found["result"]) == ("reports", "closed 2026-11")
+    _moves_to_the_default_database(site)
     with contextlib.closing(sqlite3.connect(site.path / "reports.sqlite3")) as reports:
         assert reports.execute("SELECT count(*) FROM meanwhile_job").fetchone() == (2,), "the lost one never was"
     assert worker.stop() == 0
+
+
+def _moves_to_the_default_database(site: Site) -> None:
+    """As the page on SQLite has it: dumpdata and loaddata carry jobs from SQLite to the site's database, whole."""
+    site.manage("dumpdata", "meanwhile.job", "--database", "reports", "--output", "jobs.json")
+    site.manage("loaddata", "jobs.json")
+    columns = "task, queue, state, epoch, attempts, arguments, result"
+    with contextlib.closing(sqlite3.connect(site.path / "reports.sqlite3")) as reports:
+        there = reports.execute(f"SELECT {columns} FROM meanwhile_job ORDER BY id").fetchall()
+    assert site.sql(f"SELECT {columns} FROM meanwhile_job ORDER BY id") == there
 
 
 def _shown(site: Site, job: str) -> dict[str, object]:

@@ -94,6 +94,7 @@ def test_the_page_tells_the_two_ways_apart() -> None:
     assert "Environment=POOLED=no" in PAGE.text
 
 
+@pytest.mark.slow
 def test_a_worker_runs_jobs_behind_pgbouncer(project: Project, pooler: Pooler) -> None:
     """With the page's file and settings jobs of every executor run, leases are renewed, and a restart is survived."""
     pooler.start()
@@ -113,6 +114,7 @@ def test_a_worker_runs_jobs_behind_pgbouncer(project: Project, pooler: Pooler) -
     assert worker.stop() == 0, worker.log
 
 
+@pytest.mark.slow
 def test_without_the_line_the_worker_says_so(project: Project, pooler: Pooler) -> None:
     """Without `ignore_startup_parameters` no lease is renewed, and the log holds what the page's table says."""
     del pooler.ini["pgbouncer"]["ignore_startup_parameters"]
@@ -122,6 +124,7 @@ def test_without_the_line_the_worker_says_so(project: Project, pooler: Pooler) -
     assert "the leases could not be renewed" in log
 
 
+@pytest.mark.slow
 def test_a_worker_past_pgbouncer_is_woken_through_it(project: Project, pooler: Pooler) -> None:
     """A NOTIFY passes pgbouncer: a worker that connects directly starts a job long before its poll is due."""
     pooler.start()

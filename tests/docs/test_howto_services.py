@@ -98,10 +98,13 @@ def test_the_compose_file_is_sound() -> None:
             assert shlex.split(command)[-1] in services
 
 
+@pytest.mark.slow
 def test_a_worker_may_be_process_one(site: Site) -> None:
     """In a process namespace of its own, where signals without a handler are ignored, SIGTERM ends a worker."""
     if not shutil.which("unshare") or shell(site, ["unshare", "--pid", "--fork", "true"]).returncode:
         pytest.skip("unshare cannot make a process namespace on this machine")
+    site.use(README)
+    site.sql("DELETE FROM meanwhile_worker")
     outside = start(site, f"unshare --pid --fork --kill-child {sys.executable} manage.py meanwhile worker")
     eventually(lambda: len(site.workers()) == 3, within=30, what="the children of process 1 have registered")
     (inside,) = psutil.Process(outside.pid).children()
@@ -113,6 +116,7 @@ def test_a_worker_may_be_process_one(site: Site) -> None:
 # --- the Procfile -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_procfile_runs(site: Site) -> None:
     """Web and worker start under honcho; a view's job is done; SIGTERM ends all and gives back what runs, uncharged."""
     site.use(README)

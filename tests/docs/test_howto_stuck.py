@@ -150,6 +150,7 @@ def test_scheduled_for_another_attempt(site: Site) -> None:
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_busy_cancelled_and_gone(site: Site) -> None:
     """One slot, a body that hears no cancel, then a child and a supervisor that are killed: as the page says it."""
     worker = site.start_worker("--threads", "1", "--processes", "0")

@@ -187,6 +187,7 @@ def test_jobs_stay_where_they_were_enqueued(site: Site) -> None:
 
 def test_a_call_does_not_enqueue(site: Site) -> None:
     """Whoever forgets `enqueue` when a call site is moved gets an error, not silence."""
+    site.use(page("migrating/django-tasks-db"))
     done = site.python("from reports.tasks import send_invoice; send_invoice(7)", check=False)
     assert done.returncode == 1
     assert "TypeError" in done.stderr
