@@ -105,7 +105,7 @@ def test_a_signal_to_everybody_is_one_signal(site: Project) -> None:
 @pytest.mark.alone
 def test_a_slow_end_of_the_interpreter_holds_no_worker(site: Project) -> None:
     """Objects that take long to die, in the worker's first process: it does not wait for them."""
-    module = "class Slow:\n    def __del__(self):\n        import time\n        time.sleep(20)\n\n\nslow = Slow()\n"
+    module = "import time\nclass Slow:\n    def __del__(self, sleep=time.sleep):\n        sleep(20)\nslow = Slow()\n"
     (site.path / "slow_to_die.py").write_text(module)
     path = f"{site.env['PYTHONPATH']}{os.pathsep}{site.path}"
     server = serve(site, "gunicorn", PYTHONPATH=path, MEANWHILE_TEST_IMPORT="slow_to_die")
