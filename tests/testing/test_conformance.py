@@ -1,12 +1,17 @@
 """Our backend passes the published suites on every database; Django's own pass what they support."""
 
+import os
+from unittest import mock
+
 import pytest
 from django.conf import settings
 from django.test import SimpleTestCase, TestCase, TransactionTestCase, override_settings
 
-from django_meanwhile.testing import run_jobs
+from django_meanwhile.testing import run_jobs, running_worker
 from django_meanwhile.testing.conformance import BackendConformance, JobConformance, QueueConformance
 from django_meanwhile.testing.conformance.dialect import DIALECT
+from django_meanwhile.testing.conformance.running import RunningConformance
+from tests import watchdog
 
 
 class Ours(BackendConformance, QueueConformance, JobConformance):
@@ -35,6 +40,22 @@ class TestOnPostgreSQL(Ours, TestCase):
 @pytest.mark.skipif("sqlite" not in settings.VENDORS, reason="MEANWHILE_TEST_DATABASE leaves SQLite out")
 class TestWithRealTransactions(Ours, TransactionTestCase):
     """SQLite, every statement committed."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("sqlite" not in settings.VENDORS, reason="MEANWHILE_TEST_DATABASE leaves SQLite out")
+class TestWithARealWorker(RunningConformance, TransactionTestCase):
+    """SQLite, run by a worker's own processes: what is promised of runs holds there as well."""
+
+    runs_in_process = False
+
+    def setUp(self):
+        environment = {"DJANGO_SETTINGS_MODULE": "tests.testing.worker_base", **watchdog.run_mark()}
+        self.enterContext(mock.patch.dict(os.environ, environment))
+        self.worker = self.enterContext(running_worker(threads=1, coroutines=1, processes=0))
+
+    def run_queued(self):
+        self.worker.wait_until_idle()
 
 
 @override_settings(TASKS={"default": {"BACKEND": f"{DIALECT}.backends.immediate.ImmediateBackend"}})
