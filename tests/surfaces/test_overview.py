@@ -25,7 +25,7 @@ def _now(ran):
 def test_from_the_first_minute_to_the_first_job(newcomer):
     """No file, no tables, no jobs, a job that nobody works: each is said, and the look creates no file."""
     file = newcomer.path / "db.sqlite3"
-    assert "is not there yet. Run: manage.py migrate meanwhile" in _now(newcomer.manage("meanwhile"))
+    assert "is not there yet. Run: manage.py migrate\n" in _now(newcomer.manage("meanwhile"))
     assert not file.exists()
     file.touch()
     assert "lacks the tables of django_meanwhile. Run: manage.py migrate" in _now(newcomer.manage("meanwhile"))

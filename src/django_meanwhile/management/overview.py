@@ -18,7 +18,7 @@ from django.db import connections
 from ..conf import Settings, read_settings
 from ..connections import close_thread_connections
 from ..logs import escape
-from .backends import TASKS_LINE, by_database, migrate_line, our_backends, reachable, store_on
+from .backends import TASKS_LINE, by_database, our_backends, reachable, store_on
 from .diagnosis import diagnose
 from .snapshot import LIMIT, Snapshot, take
 from .subcommands import SUBCOMMANDS
@@ -90,7 +90,8 @@ def _look(database: str, settings: Settings) -> list[str]:
         store = store_on(database)
         name = connections[database].settings_dict["NAME"]
         if store.vendor == "sqlite" and not Path(name).exists():  # to connect would create it
-            return [f"Database {database!r} is not there yet. Run: {migrate_line(database)}"]
+            alias = "" if database == "default" else f" --database {database}"
+            return [f"Database {database!r} is not there yet. Run: manage.py migrate{alias}"]
         overdue_after = settings.sweep + 2 * settings.beat + 1
         with reachable(database):
             snapshot = take(store, (), overdue_after=overdue_after)
