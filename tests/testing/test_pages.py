@@ -4,10 +4,11 @@ import inspect
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from django_meanwhile import testing
+from django_meanwhile import JobState, testing
 from django_meanwhile.core.errors import MeanwhileError
 from django_meanwhile.testing import conformance
 from django_meanwhile.testing.conformance.base import Conformance
@@ -107,5 +108,20 @@ def test_the_failure_that_is_shown_is_the_real_one():
         state="READY",
     )
     wanted = Wanted(frozenset({seen.task}), [{"name": "Jane", "age": 30}])
-    shown = next(block.text for block in HOW_TO.blocks() if block.language == "text")
+    shown, _ = (block.text for block in HOW_TO.blocks() if block.language == "text")
     assert shown == f"AssertionError: {complaint(wanted, [seen], [], None, 'queued')}"
+
+
+def test_the_failed_job_that_is_shown_is_the_real_one():
+    """The example of a failed job is the message of the error."""
+    result = SimpleNamespace(
+        id="0190d2a4-7c1e-7b3a-9d55-0242ac120002",
+        task=SimpleNamespace(registered_name="reports.tasks.generate_report", max_attempts=1),
+        state=JobState.FAILED,
+        args=[{"name": "John"}],
+        kwargs={},
+        attempts=1,
+        errors=[],
+    )
+    _, shown = (block.text for block in HOW_TO.blocks() if block.language == "text")
+    assert shown == f"JobFailed: {testing.JobFailed.of(result, [result], KeyError('age'))}"
