@@ -64,7 +64,7 @@ venv: $(VENV)/.installed-dev  ## set up .venv for development (PYTHON=python3.12
 
 .PHONY: clean
 clean:  ## remove all that was set up or built
-	rm -rf $(VENV) .ci-venvs build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .ci-venvs build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help

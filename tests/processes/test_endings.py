@@ -215,3 +215,15 @@ def test_drain_runs_what_is_due_and_ends(project: Project) -> None:
     assert project.start("meanwhile", "worker", "--drain", "--threads=2", "--processes=0").wait(30) == 0
     assert all_ended(project)
     assert len([line for line in truth(project) if line.word == "end"]) == 20
+
+
+def test_a_backend_that_was_renamed_loses_no_job(project: Project) -> None:
+    """Jobs that were enqueued under another name of the backend run all the same, and can be read."""
+    project.meanwhile = FAST
+    ids = enqueue(project, "pause.enqueue('thread')", "pause_process.enqueue('process')", "fails_until.enqueue('r', 2)")
+    project.sql("UPDATE meanwhile_job SET backend = 'renamed'")
+    project.manage("meanwhile", "worker", "--drain", "--threads=1", "--processes=1", "--coroutines=0")
+    eventually(lambda: all_ended(project) or project.manage("meanwhile", "worker", "--drain"), within=30)
+    read = f"print([nothing.get_backend().get_result(i).state.name for i in {ids}])"
+    output = project.python(f"from tests.project.tasks import nothing\n{read}").stdout
+    assert output.strip() == "['SUCCESSFUL', 'SUCCESSFUL', 'SUCCESSFUL']"

@@ -66,6 +66,14 @@ def test_it_asks_for_the_free_slots_and_no_more():
     assert len(bench.executors[0].submitted) == 2
 
 
+def test_a_backend_of_another_name_is_the_workers_own():
+    """A job of a backend that TASKS does not name any more gets the worker's; one that it does name keeps its own."""
+    bench = Bench(FakeExecutor(slots=4))
+    bench.store.claim = lambda *_, **__: [claimed(backend="renamed"), claimed(backend="other")]
+    bench.claim()
+    assert [job.backend for job in bench.executors[0].submitted] == ["default", "other"]
+
+
 def test_each_executor_gets_its_own():
     """Threads and coroutines are claimed for separately, and get what was claimed for them."""
     threads, loop = FakeExecutor(slots=2), FakeExecutor(Kind.ASYNCIO, slots=5)

@@ -59,7 +59,7 @@ def test_the_tasks_policy_grants_the_delay(database, running):
         return 7
 
     sample.BODIES["policy"] = backoff
-    outcome = retry_of_overdue(database, running(attempts=2), OVERDUE)
+    outcome = retry_of_overdue(database, database, running(attempts=2), OVERDUE)
     assert (outcome.end, outcome.retry_in) == (End.FAILED, 7)
     assert asked == [(TaskTimeout, 2)]
 
@@ -67,20 +67,20 @@ def test_the_tasks_policy_grants_the_delay(database, running):
 def test_the_last_attempt_is_the_last(database, running):
     """No attempts left: no delay, and the policy is not asked."""
     sample.BODIES["policy"] = lambda error, result: pytest.fail("asked")
-    assert retry_of_overdue(database, running(attempts=3), OVERDUE).retry_in is None
-    assert retry_of_overdue(database, running(sample.do.registered_name), OVERDUE).retry_in is None
+    assert retry_of_overdue(database, database, running(attempts=3), OVERDUE).retry_in is None
+    assert retry_of_overdue(database, database, running(sample.do.registered_name), OVERDUE).retry_in is None
 
 
 def test_overrides_of_the_caller_count(database, running):
     """``using(max_attempts=1)`` switches the retry off."""
     sample.BODIES["policy"] = lambda error, result: 7
-    assert retry_of_overdue(database, running(overrides='{"max_attempts": 1}'), OVERDUE).retry_in is None
+    assert retry_of_overdue(database, database, running(overrides='{"max_attempts": 1}'), OVERDUE).retry_in is None
 
 
 def test_a_policy_without_an_answer_is_noted(database, running):
     """As in a child: the attempt ends the job, and its detail says why."""
     sample.BODIES["policy"] = lambda error, result: "soon"
-    outcome = retry_of_overdue(database, running(), OVERDUE)
+    outcome = retry_of_overdue(database, database, running(), OVERDUE)
     assert outcome.retry_in is None
     assert outcome.detail.startswith("killed\n")
     assert "backoff" in outcome.detail
@@ -93,25 +93,30 @@ def test_a_policy_without_an_answer_is_noted(database, running):
         {"overrides": '{"timeout": -1}'},
         {"overrides": "{"},
         {"arguments": "{"},
-        {"backend": "nowhere"},
     ],
 )
 def test_a_job_that_nobody_can_read_ends(database, running, changes):
-    """Unknown task, impossible overrides, damaged arguments, a backend that is gone: no retry, and the reason noted.
+    """Unknown task, impossible overrides, damaged arguments: no retry, and the reason noted.
 
     The upkeep goes on: it serves everybody else.
     """
     sample.BODIES["policy"] = lambda error, result: 7
-    outcome = retry_of_overdue(database, running(**changes), OVERDUE)
+    outcome = retry_of_overdue(database, database, running(**changes), OVERDUE)
     assert (outcome.end, outcome.retry_in) == (End.FAILED, None)
     assert "Not retried" in outcome.detail
+
+
+def test_a_backend_of_another_name_changes_no_policy(database, running):
+    """A job of a backend that TASKS does not name any more is retried as its task says."""
+    sample.BODIES["policy"] = lambda error, result: 7
+    assert retry_of_overdue(database, database, running(backend="renamed"), OVERDUE).retry_in == 7
 
 
 def test_a_job_that_runs_again_is_none_of_ours(database, running):
     """Another epoch: the outcome stays as it is, and the fence will refuse it."""
     run = running(epoch=2)
-    assert retry_of_overdue(database, Run(run.job_id, 1), OVERDUE) == OVERDUE
-    assert retry_of_overdue(database, Run(uuid7(), 1), OVERDUE) == OVERDUE
+    assert retry_of_overdue(database, database, Run(run.job_id, 1), OVERDUE) == OVERDUE
+    assert retry_of_overdue(database, database, Run(uuid7(), 1), OVERDUE) == OVERDUE
 
 
 def test_an_absent_database_is_no_reason_to_end_a_job(database, running, monkeypatch):
@@ -123,4 +128,4 @@ def test_an_absent_database_is_no_reason_to_end_a_job(database, running, monkeyp
 
     monkeypatch.setattr(policy, "load_result", away)
     with pytest.raises(OperationalError):
-        retry_of_overdue(database, run, OVERDUE)
+        retry_of_overdue(database, database, run, OVERDUE)

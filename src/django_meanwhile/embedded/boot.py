@@ -97,7 +97,8 @@ def _plan(backend: str, *, all_checks: bool) -> WorkerPlan:
         served = choose_backend(backend)
         store_on(served.database)
         found = checks.run_checks() if all_checks else problems([served])
-        errors += [str(message) for message in found if message.is_serious() and not message.is_silenced()]
+        serious = [message for message in found if message.is_serious() and not message.is_silenced()]
+        errors += [f"{message.msg} {message.hint or ''} ({message.id})" for message in serious]
     except CommandError as error:
         errors.append(str(error))
     if errors:

@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
 from django.db import router
 
-from ..compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_finished
+from ..compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_backends, task_finished
 from ..core.errors import InvalidOption, NotCancellable
 from ..core.states import JobState
 from ..store import get_store, wake
@@ -89,6 +89,8 @@ class DatabaseBackend(BaseTaskBackend):
     def get_result(self, result_id: str) -> TaskResult[Any]:
         """Read a job. Raises ``TaskResultDoesNotExist``, ``UnknownTask``, ``DecodingError``."""
         job = self._job(result_id)
+        if job.backend not in task_backends.settings:  # by another name, but here it is
+            job.backend = self.alias
         task = resolve(job.task)
         try:
             task = task.with_overrides(json.loads(job.overrides), backend=job.backend)

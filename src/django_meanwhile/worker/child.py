@@ -71,6 +71,7 @@ class Child:
             poll=plan.poll,
             clock=self.clock,
             suspects=child.kind == "solo",
+            backend=plan.backend,
         )
         claimer.limit_to(1 if child.kind == "solo" else plan.max_tasks)
         self._courier = Courier(

@@ -8,8 +8,10 @@ an idle child costs one cheap statement a second.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..compat import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from ..core.states import Executor as Kind
 
 if TYPE_CHECKING:
@@ -48,8 +50,10 @@ class Claimer:
         poll: float,
         clock: Clock,
         suspects: bool = False,
+        backend: str = DEFAULT_TASK_BACKEND_ALIAS,
     ) -> None:
         self._store = store
+        self._backend = backend
         self._worker_id = worker_id
         self._executors = executors
         self._queues = queues
@@ -119,7 +123,9 @@ class Claimer:
         else:
             self._hungry.add(executor)
         for job in jobs:
-            executor.submit(job)
+            # Today's TASKS may have another name for the backend: the worker's own serves the same database.
+            is_known = job.backend in task_backends.settings
+            executor.submit(job if is_known else replace(job, backend=self._backend))
         if self._budget is not None:
             self._budget -= len(jobs)  # last: whoever sees that it is spent sees the jobs too
         return len(jobs)

@@ -27,14 +27,14 @@ def load_result(backend: str, job_id: UUID) -> TaskResult[Any]:
     return cast("TaskResult[Any]", task_backends[backend].get_result(str(job_id)))
 
 
-def retry_of_overdue(alias: str, run: Run, outcome: Outcome) -> Outcome:
+def retry_of_overdue(alias: str, backend: str, run: Run, outcome: Outcome) -> Outcome:
     """Return the failed ``outcome`` of a run with the delay that its task's policy grants."""
     job = Job.objects.using(alias).filter(id=run.job_id, epoch=run.epoch).first()
     if job is None:
         return outcome
     try:
         task = resolve(job.task).with_overrides(json.loads(job.overrides))
-        result = load_result(job.backend, job.id)
+        result = load_result(backend, job.id)
     except Error:
         raise  # the database is away: the caller tries again
     except Exception as error:  # noqa: BLE001 - no task, no backend or no arguments here: that is the end of the job

@@ -177,7 +177,7 @@ class Upkeep(Part):
     def _verdict(self, death: Death, charged: Charged) -> Decision:
         outcome = judge(death, charged.run)
         if outcome.end is End.FAILED:
-            outcome = retry_of_overdue(self._store.alias, charged.run, outcome)
+            outcome = retry_of_overdue(self._store.alias, self._plan.backend, charged.run, outcome)
         return decide(charged, outcome)
 
     def _relay_cancels(self) -> None:
