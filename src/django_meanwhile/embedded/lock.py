@@ -14,10 +14,10 @@ import os
 import stat
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connections
 
 _WHERE = ("ENGINE", "HOST", "PORT", "USER")
@@ -41,11 +41,12 @@ def lock_path(backend: str, database: str) -> Path:
             f'DATABASES has no {database!r}, which TASKS["{backend}"]["OPTIONS"]["DATABASE"] names. Write an alias of '
             "DATABASES there, and restart the server."
         )
+    module = os.environ.get("DJANGO_SETTINGS_MODULE", "")
     where = connections.settings[database]
     name = where.get("NAME")
     if connections[database].vendor == "sqlite":
         name = Path(str(name)).resolve()
-    parts = [settings.SETTINGS_MODULE, _place(), backend, name, *(where.get(key) for key in _WHERE)]
+    parts = [module, _place(module), backend, name, *(where.get(key) for key in _WHERE)]
     parts += [
         where.get("OPTIONS", {}).get(key) for key in ("service", "options")
     ]  # PostgreSQL: which one, which schema
@@ -98,11 +99,9 @@ def write_note(descriptor: int, note: Note) -> None:
     os.ftruncate(descriptor, len(text))
 
 
-def _place() -> str:
+def _place(module: str) -> str:
     """Return where the settings module lies."""
-    from importlib.util import find_spec  # noqa: PLC0415 - not a word of this module's vocabulary
-
-    spec = find_spec(settings.SETTINGS_MODULE) if settings.SETTINGS_MODULE else None
+    spec = find_spec(module) if module else None
     return str(spec.origin) if spec else ""
 
 
