@@ -102,6 +102,21 @@ def test_a_signal_to_everybody_is_one_signal(site: Project) -> None:
     again.end(signal.SIGKILL)
 
 
+def test_a_child_that_is_replaced_leaves_its_jobs_the_whole_grace_period(site: Project) -> None:
+    """A child that has run its ``max_tasks`` is replaced: a job that runs on in it is finished, however long the
+    embedded worker would give it at the end of the server.
+    """
+    site.meanwhile = EMBEDDED | {"GRACE": 30, "WORKER": {"threads": 2, "coroutines": 0, "processes": 0, "max_tasks": 2}}
+    server = serve(site, "gunicorn-threads")
+    job_id = server.enqueue("pause", "long", 4)
+    eventually(lambda: said(site, "begin", "long"), within=30)
+    server.enqueue("pause", "short")
+    eventually(lambda: said(site, "end", "long"), within=30)
+    eventually(lambda: job(site, job_id)["state"] == 4, within=10)
+    assert len(said(site, "begin", "long")) == 1
+    server.end(signal.SIGKILL)
+
+
 @pytest.mark.alone
 def test_a_slow_end_of_the_interpreter_holds_no_worker(site: Project) -> None:
     """Objects that take long to die, in the worker's first process: it does not wait for them."""

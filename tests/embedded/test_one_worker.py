@@ -284,6 +284,20 @@ def test_code_that_fails_its_checks_runs_no_job(site: Project) -> None:
     running.kill()
 
 
+def test_code_that_does_not_import_is_said_in_one_line(site: Project) -> None:
+    """A syntax error: the worker says where, in one line, and is not started again and again."""
+    (site.path / "broken.py").write_text("x = 1\ndef f(:\n")
+    path = f"{site.env['PYTHONPATH']}{os.pathsep}{site.path}"
+    site.meanwhile = EMBEDDED | {"TASK_MODULES": ["broken"]}
+    server = serve(site, "gunicorn-threads", PYTHONPATH=path)
+    server.get("/inside/")
+    log = server.running.wait_for("has no embedded worker: mend what it said")
+    (line,) = [line for line in log.splitlines() if "the embedded worker cannot start" in line]
+    assert "broken.py" in line
+    assert "line 2" in line
+    server.end(signal.SIGKILL)
+
+
 def test_forks_of_a_busy_server_do_not_hang(site: Project) -> None:
     """A process that has a keeper forks while its threads serve requests and enqueue: each fork goes on."""
     code = """

@@ -46,6 +46,7 @@ def plan(**changes) -> WorkerPlan:
         "sweep": 5.0,
         "poll": 1.0,
         "grace": 25.0,
+        "end_grace": 25.0,
         "stop_grace": 1.0,
         "margin": 6.0,
     }

@@ -9,14 +9,17 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 from uuid import UUID
 
 import django
+from django.core.exceptions import ImproperlyConfigured
 
-from .. import conf
-from .leash import Leash
+from .. import conf, logs
+from .leash import EX_CONFIG, Leash
 from .lock import read_note, write_note
 
 if TYPE_CHECKING:
@@ -42,15 +45,15 @@ def main(specification: Specification) -> None:
     signal.signal(signal.SIGTERM, lambda *_: _stopped(lock))  # until the supervisor has its own
     # A server's thread may have started us with signals blocked, and the mask outlives exec.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
-    django.setup()
+    with _refusing_broken_code():
+        django.setup()
+        logs.ensure_handler(logging.WARNING)
+        plan = _plan(specification["backend"], all_checks=specification["checks"])
 
-    from .. import logs  # noqa: PLC0415 - Django's set-up comes first
-    from ..worker.boot import keep_to_ourselves  # noqa: PLC0415
+    from ..worker.boot import keep_to_ourselves  # noqa: PLC0415 - Django's set-up comes first
     from ..worker.supervisor import run  # noqa: PLC0415
 
     keep_to_ourselves([lock, specification["pipe"]])
-    logs.ensure_handler(logging.WARNING)
-    plan = _plan(specification["backend"], all_checks=specification["checks"])
     _wait_for_tables(plan.database, leash)
     leash.hold_jobs()
     status = run(
@@ -80,17 +83,32 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
+@contextmanager
+def _refusing_broken_code() -> Iterator[None]:
+    """Turn code that does not import into one line, and the end; the server says more, and its reload tries again."""
+    try:
+        yield
+    except (SyntaxError, ImportError, ImproperlyConfigured) as error:
+        where = f"{error.filename}, line {error.lineno}: " if isinstance(error, SyntaxError) else ""
+        _refuse(f"{where}{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}")
+
+
+def _refuse(reason: str) -> NoReturn:
+    """End with the status that says: do not try again."""
+    logs.ensure_handler(logging.WARNING)
+    logs.get_logger("worker").error("the embedded worker cannot start: %s", reason)
+    _leave(EX_CONFIG)
+
+
 def _plan(backend: str, *, all_checks: bool) -> WorkerPlan:
-    """Make the plan, or end with the status that says: do not try again.
+    """Make the plan, or refuse.
 
     ``all_checks``: those of the whole project, as ``runserver`` makes them before it serves.
     """
     from django.core import checks  # noqa: PLC0415 - as above
     from django.core.management.base import CommandError  # noqa: PLC0415
 
-    from .. import logs  # noqa: PLC0415
     from ..management.backends import choose_backend, problems, store_on  # noqa: PLC0415
-    from .keeper import EX_CONFIG  # noqa: PLC0415
 
     errors: list[str] = []
     try:
@@ -102,8 +120,7 @@ def _plan(backend: str, *, all_checks: bool) -> WorkerPlan:
     except CommandError as error:
         errors.append(str(error))
     if errors:
-        logs.get_logger("worker").error("the embedded worker cannot start: %s", "; ".join(errors))
-        _leave(EX_CONFIG)
+        _refuse("; ".join(errors))
     return plan_for(conf.get_settings(), backend)
 
 
@@ -111,14 +128,13 @@ def plan_for(settings: Settings, backend: str) -> WorkerPlan:
     """Return the plan of an embedded worker: as of any other, but it ends when its server does, not 25 s later."""
     from ..worker.plan import make_plan  # noqa: PLC0415 - as above
 
-    return make_plan(settings, backend=backend, grace=max(0.0, GRACE - settings.stop_grace))
+    return replace(make_plan(settings, backend=backend), end_grace=max(0.0, GRACE - settings.stop_grace))
 
 
 def _wait_for_tables(database: str, leash: Leash) -> None:
     """Wait until ``migrate`` has run; a database that does not answer is the supervisor's to wait for."""
     from django.db import DatabaseError, connections  # noqa: PLC0415 - as above
 
-    from .. import logs  # noqa: PLC0415
     from ..connections import prepare_process  # noqa: PLC0415
     from ..management.backends import migrate_line, missing_migrations  # noqa: PLC0415
 

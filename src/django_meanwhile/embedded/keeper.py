@@ -22,6 +22,7 @@ from .. import conf, logs
 from ..worker.part import Part
 from ..worker.verdict import describe_status
 from . import serving
+from .leash import EX_CONFIG
 from .lock import Note, NoWorker, lock_path, read_note, try_lock, write_note
 
 logger = logs.get_logger("worker")
@@ -41,9 +42,6 @@ HEALTHY_AFTER = 60.0
 
 RESTS_FOR = 30.0
 """Seconds without a worker after somebody has told it to stop: most likely the server's own end is near."""
-
-EX_CONFIG = 78
-"""Exit status of a worker whose settings are wrong: to start it again would not help. (sysexits.h)"""
 
 _BOOT = (
     "import json, sys; s = json.loads(sys.argv[2]); sys.path[:] = s['path'];"

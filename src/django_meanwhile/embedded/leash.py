@@ -17,6 +17,9 @@ GONE_WITHIN = 2.7
 
 REFRESH_EVERY = 3600.0
 
+EX_CONFIG = 78
+"""Exit status of a worker whose code or settings are wrong: to start it again would not help. (sysexits.h)"""
+
 
 class Leash:
     """See the module. ``server_is_gone`` is set for others to see."""

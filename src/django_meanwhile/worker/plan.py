@@ -32,7 +32,8 @@ class WorkerPlan:
     """A worker: one supervisor and its children. Durations are seconds.
 
     ``queues`` empty means every queue. ``drain`` ends the worker once nothing is
-    due. ``max_tasks`` recycles a child after that many runs.
+    due. ``max_tasks`` recycles a child after that many runs. ``grace`` is what running
+    jobs have when their child is replaced, ``end_grace`` when the whole worker ends.
     """
 
     backend: str
@@ -48,6 +49,7 @@ class WorkerPlan:
     sweep: float
     poll: float
     grace: float
+    end_grace: float
     stop_grace: float
     margin: float
 
@@ -155,6 +157,7 @@ def make_plan(settings: Settings, *, backend: str = DEFAULT_TASK_BACKEND_ALIAS, 
         sweep=sweep,
         poll=settings.poll,
         grace=given.get("grace", settings.grace),
+        end_grace=given.get("grace", settings.grace),
         stop_grace=settings.stop_grace,
         margin=lease / 5,
     )

@@ -7,6 +7,7 @@ does from outside.
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 from typing import TYPE_CHECKING
@@ -173,15 +174,16 @@ class Sentinel(Part):
         too_many = len(executor.written_off()) > executor.slots
         too_long = now - told >= max(self._grace, self._stop_grace)
         if too_many or too_long:
-            self._recycle("bodies that do not stop hold its slots")
+            stuck = ", ".join(f"{each.job.task} {each.job.id}" for each in executor.written_off())
+            self._recycle(f"bodies that do not stop hold its slots: {stuck}", level=logging.WARNING)
 
     def _check_budget(self) -> None:
         # Not before the last ones have begun: what waits would be given back.
         if self._claimer.is_spent and not any(executor.waiting for executor in self._executors):
             self._recycle("it has run all the jobs that it was started for")
 
-    def _recycle(self, why: str) -> None:
+    def _recycle(self, why: str, *, level: int = logging.INFO) -> None:
         if Flag.RECYCLING not in self._table.flags:
-            logger.info("this child makes way for a new one: %s", why)
+            logger.log(level, "this child ends as soon as its other jobs have ended: %s", why)
             self._courier.stop_claiming()
             self._table.raise_flag(Flag.RECYCLING)

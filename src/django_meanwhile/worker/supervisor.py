@@ -79,7 +79,7 @@ def run(
 
     Call it from the main thread of a process of its own, with Django set up. The
     first SIGTERM or SIGINT drains: claim no more, finish what runs within
-    ``plan.grace`` seconds, give back the rest uncharged. The second does it now.
+    ``plan.end_grace`` seconds, give back the rest uncharged. The second does it now.
 
     ``predecessors`` are supervisors that are certainly gone with all their children: their
     jobs are rescued at once. ``inherit`` are descriptors that every child holds. Once
@@ -270,7 +270,8 @@ class Supervisor:
         for child in gone:
             had_started = child.is_ready
             death = child.bury()
-            log = logger.info if death.cause is Cause.DRAINED else logger.warning
+            is_usual = death.cause is Cause.DRAINED or (death.cause is Cause.GRACE and not death.entries)
+            log = logger.info if is_usual else logger.warning
             log(
                 "child %s (%s, pid %d) is gone: %s; exit status %s; %d jobs in its hands",
                 child.worker_id, child.plan.kind, child.process.pid, death.cause.value,
@@ -363,8 +364,8 @@ class Supervisor:
         """Let every child go: within the grace period, or now on a second signal."""
         now = self._clock.monotonic()
         if self._kill_at is None:
-            self._kill_at = now + self._plan.grace
-            logger.info("draining: %g s for the jobs that run", self._plan.grace)
+            self._kill_at = now + self._plan.end_grace
+            logger.info("draining: %g s for the jobs that run", self._plan.end_grace)
         for child in self._children:
             if child.leave_by is None or child.leave_by > self._kill_at:
                 child.leave(self._kill_at)
