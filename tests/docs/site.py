@@ -133,7 +133,7 @@ class Site(Project):
             "ended.cancel(); ended_2.cancel()\n"
             "print(json.dumps({'show': ended.id, 'retry': ended_2.id, 'cancel': waiting.id}))"
         )
-        return json.loads(self.python(code).stdout)
+        return json.loads(self.python(code).stdout.splitlines()[-1])
 
 
 def make_site(project: Project) -> Site:
