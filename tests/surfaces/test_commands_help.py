@@ -56,7 +56,7 @@ def test_every_subcommand_explains_itself(capsys, name):
 
 def test_the_subcommands_are_those_that_were_promised():
     """The list of subcommands is a promise to scripts."""
-    assert NAMES == ["worker", "check", "status", "show", "retry", "cancel", "prune"]
+    assert NAMES == ["worker", "check", "status", "list", "show", "retry", "cancel", "prune"]
 
 
 def test_an_unknown_subcommand_is_refused_with_the_choice(meanwhile):

@@ -95,6 +95,7 @@ def test_what_is_no_id_is_refused_with_an_example(meanwhile, backend, text):
     assert ran.status == 1
     assert "is no job id" in ran.err
     assert "8 digits or more" in ran.err
+    assert "Ids are listed by: manage.py meanwhile list" in ran.err
     assert "\x1b" not in ran.err
 
 
@@ -155,3 +156,14 @@ def test_times_do_not_depend_on_the_project(meanwhile, rows, job, settings):
     settings.TIME_ZONE = "Asia/Tokyo"
     after = json.loads(meanwhile("show", str(job.pk), "--json").out)
     assert before == after
+
+
+def test_runs_that_are_no_attempts_stand_beside_the_attempts(meanwhile, rows):
+    """A quarantined job has 0 attempts, and the same line says how many runs it has cost; without any, what counts."""
+    counters = {"attempts": 0, "crashes": 3, "interruptions": 2, "deaths": 2}
+    job = rows.job(JobState.QUARANTINED, **counters)
+    lines = [" ".join(line.split()) for line in meanwhile("show", str(job.pk)).out.splitlines()]
+    assert "attempts 0 runs begun, without 3 crashes and 2 interruptions (2 of them by deaths in company)" in lines
+    deployed = meanwhile("show", str(rows.job(JobState.FAILED, interruptions=1).pk)).out
+    assert "runs begun, without 1 interruption\n" in deployed
+    assert "runs begun, without crashes and interruptions\n" in meanwhile("show", str(rows.job().pk)).out

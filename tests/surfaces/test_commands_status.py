@@ -21,7 +21,47 @@ def test_an_empty_queue_is_all_right(meanwhile, backend):
     assert ran.status == 0
     assert "No job waits or runs." in ran.out
     assert "No worker lives." in ran.out
-    assert "Nothing is wrong." in ran.out
+    assert ran.out.endswith("\nFailed in the last day: 0\n\nNothing is wrong: there is no job that needs a worker.\n")
+
+
+def test_nothing_is_wrong_says_whether_a_worker_is_needed(meanwhile, rows):
+    """Without a worker, work that will be due needs one, and that is no alarm yet; with one it is just all right."""
+    rows.job(JobState.SCHEDULED)
+    ran = meanwhile("status")
+    assert (ran.status, ran.out.splitlines()[-1]) == (
+        0,
+        "Nothing is wrong yet, but the jobs above will need a worker.",
+    )
+    rows.worker()
+    assert meanwhile("status").out.endswith("\n\nNothing is wrong.\n")
+
+
+def test_what_failed_today_is_counted_and_is_not_wrong(meanwhile, rows):
+    """Jobs that failed within the last day, with the command that lists them; the status stays 0."""
+    rows.worker()
+    rows.job(JobState.FAILED, finished_at=ago(90_000))
+    rows.job(JobState.CANCELLED)
+    assert "\nFailed in the last day: 0\n" in meanwhile("status").out
+    rows.job(JobState.FAILED, finished_at=ago(80_000))
+    rows.job(JobState.FAILED)
+    ran = meanwhile("status")
+    assert ran.status == 0
+    command = "manage.py meanwhile list --state failed --since 1d"
+    assert f"\nFailed in the last day: 2 ({command})\n" in ran.out
+    assert meanwhile(*command.split()[2:]).out.count(" FAILED ") == 2
+    (database,) = json.loads(meanwhile("status", "--json").out)["databases"]
+    assert (database["failed_last_day"], database["quarantined_last_day"]) == (2, 0)
+
+
+def test_what_was_quarantined_stands_beside_what_failed(meanwhile, rows):
+    """One command lists both; where only the one kind is there, it names only that."""
+    rows.job(JobState.QUARANTINED)
+    said = "Failed in the last day: 0, quarantined in the last day: 1 (manage.py meanwhile list --state {} --since 1d)"
+    assert said.format("quarantined") in meanwhile("status").out
+    rows.job(JobState.FAILED)
+    assert said.replace(": 0", ": 1").format("failed,quarantined") in meanwhile("status").out
+    (database,) = json.loads(meanwhile("status", "--json").out)["databases"]
+    assert (database["failed_last_day"], database["quarantined_last_day"]) == (1, 1)
 
 
 def test_it_shows_queues_workers_and_what_they_run(meanwhile, rows):
@@ -144,7 +184,10 @@ def test_the_json_has_the_keys_that_programs_rely_on(meanwhile, rows):
     report = json.loads(meanwhile("status", "--json").out)
     assert set(report) == {"healthy", "count_limit", "databases"}
     (database,) = report["databases"]
-    assert set(database) == {"database", "vendor", "time", "backends", "queues", "workers", "problems"}
+    assert set(database) == {
+        "database", "vendor", "time", "backends", "queues", "failed_last_day", "quarantined_last_day", "workers",
+        "problems",
+    }  # fmt: skip
     assert database["time"].endswith("Z")
     assert database["backends"] == ["default"]
     for queue in database["queues"]:
@@ -179,8 +222,10 @@ def test_counts_stop_at_their_limit_and_the_number_of_queries_does_not_grow(mean
         rows.job(enqueued_at=ago(1))
         rows.job(JobState.RUNNING, worker_id=worker.pk)
         rows.job(JobState.SUCCESSFUL)
+        rows.job(JobState.FAILED)
     many, ran = queries()
     assert " 5+ " in ran.out
+    assert "Failed in the last day: 5 or more (" in ran.out
     assert many <= few + 1
     assert many < 20
 

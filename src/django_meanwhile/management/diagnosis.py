@@ -146,7 +146,7 @@ def _quarantined(snapshot: Snapshot) -> Iterator[Finding]:
                 "the processes that ran such a job died."
             ),
             advice=(
-                "Look at them in the admin, or with: manage.py meanwhile show JOB. "
+                "List them with: manage.py meanwhile list --state quarantined --since 1d. "
                 "Once mended: manage.py meanwhile retry --state quarantined --since 1d"
             ),
             details={"jobs": snapshot.quarantined},

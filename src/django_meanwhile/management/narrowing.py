@@ -28,6 +28,19 @@ def in_states(jobs: QuerySet[Job], states: Iterable[JobState]) -> QuerySet[Job]:
     return jobs.filter(reduce(or_, arms))
 
 
+def by_index(jobs: QuerySet[Job], states: Iterable[JobState]) -> list[QuerySet[Job]]:
+    """Return the jobs of these states as one query for each stretch of an index: none is in two of them.
+
+    Together they find what ``in_states`` finds. Each can be cut and, if its jobs have ended, ordered by
+    ``finished_at`` from the index alone; a condition with OR in it cannot, and SQLite reads the table for one.
+    """
+    queries = []
+    for state in sorted(set(states)):
+        arms = [in_states(jobs, [state])] if state.is_terminal else [jobs.filter(arm) for arm in _live(state)]
+        queries += arms
+    return queries
+
+
 def claimable(jobs: QuerySet[Job]) -> QuerySet[Job]:
     """Keep the READY jobs that are no suspects: the index of claims."""
     return jobs.filter(state=_literals([JobState.READY]), suspect=False)

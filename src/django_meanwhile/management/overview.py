@@ -28,7 +28,7 @@ PATIENCE = 1.0
 
 GROUPS = {
     "run jobs": ("worker",),
-    "look": ("status", "show", "check"),
+    "look": ("status", "list", "show", "check"),
     "steer": ("retry", "cancel", "prune"),
 }
 """The subcommands by what one wants of them."""

@@ -1,7 +1,7 @@
 """Which jobs a command line means: by id, by the beginning of an id, or by state, queue, task and age.
 
-Used by ``show``, ``retry`` and ``cancel``. Reads only. Ids are time-ordered, so the beginning of one is a range of
-the primary key.
+Used by ``list``, ``show``, ``retry`` and ``cancel``. Reads only. Ids are time-ordered, so the beginning of
+one is a range of the primary key.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def find_job(text: str, backend: str | None) -> tuple[Store, Job]:
     if found is None:
         raise CommandError(
             f"{escape(text)!r} is no job id: give a whole id, as in 0190d2a4-7c1e-7b3a-9d55-0242ac120002, or its first "
-            f"{SHORTEST_PREFIX} digits or more. Ids are listed by: manage.py meanwhile status, and in the admin."
+            f"{SHORTEST_PREFIX} digits or more. Ids are listed by: manage.py meanwhile list, and in the admin."
         )
     matches: list[tuple[Store, Job]] = []
     databases = by_database(backend)
@@ -92,6 +92,14 @@ def add_filter_arguments(parser: CommandParser, *, states: Collection[JobState],
     group = parser.add_argument_group("instead of JOB: all jobs that fit")
     names = [state.name.lower() for state in sorted(states)]
     group.add_argument("--state", choices=names, metavar="STATE", help=f"{', '.join(names)} (without it: {default})")
+    add_narrowing_arguments(group, age=age)
+    group.add_argument("--limit", type=int, metavar="N", help="at most N jobs, the oldest first")
+    group.add_argument("--backend", metavar="ALIAS", help="jobs in the database of this backend of TASKS only")
+    group.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def add_narrowing_arguments(group: Any, *, age: str) -> None:
+    """Add the filters that mean the same to every subcommand. ``age`` says in the help what --since is about."""
     group.add_argument("--queue", metavar="NAME", help="jobs of this queue")
     group.add_argument(
         "--task", metavar="NAME", help="jobs of this task, by its full name, as in reports.tasks.send_welcome"
@@ -99,9 +107,6 @@ def add_filter_arguments(parser: CommandParser, *, states: Collection[JobState],
     group.add_argument(
         "--since", type=parse_duration, metavar="AGE", help=f"jobs {age} within the last AGE, as in 90s, 15m, 2h, 7d"
     )
-    group.add_argument("--limit", type=int, metavar="N", help="at most N jobs, the oldest first")
-    group.add_argument("--backend", metavar="ALIAS", help="jobs in the database of this backend of TASKS only")
-    group.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def filter_of(options: Mapping[str, Any], *, default: Iterable[JobState], age: str) -> Filter | None:
@@ -133,10 +138,16 @@ def filter_of(options: Mapping[str, Any], *, default: Iterable[JobState], age: s
 
 
 def matching(store: Store, chosen: Filter, until: dt.datetime) -> QuerySet[Job]:
-    """Return the query for the filter's jobs, as of ``until``."""
-    found = in_states(Job.objects.using(store.alias), chosen.states).filter(**{f"{chosen.age}__lte": until})
+    """Return the query for the filter's jobs that can be changed, as of ``until``."""
+    found = narrowed(in_states(Job.objects.using(store.alias), chosen.states), chosen, until)
     if JobState.RUNNING in chosen.states:  # asked to stop once is enough
         found = found.filter(~Q(state=JobState.RUNNING.value) | Q(cancel_requested_at__isnull=True))
+    return found
+
+
+def narrowed(jobs: QuerySet[Job], chosen: Filter, until: dt.datetime) -> QuerySet[Job]:
+    """Keep the jobs that fit the filter as of ``until``, its states left aside."""
+    found = jobs.filter(**{f"{chosen.age}__lte": until})
     if chosen.queue is not None:
         found = found.filter(queue=chosen.queue)
     if chosen.task is not None:

@@ -1,7 +1,8 @@
 """What the queues of one database look like at one moment. Reads only; ``diagnosis`` judges it.
 
-Used by ``status``, and by ``check --deploy``. Every query is bounded: by ``LIMIT``, and by a partial index of live
-jobs, so that ten million finished jobs cost nothing. Counts that reach the limit mean "or more".
+Used by ``status``, and by ``check --deploy``. Every query is bounded: by ``LIMIT``, and by a partial index: of
+live jobs, so that ten million finished jobs cost nothing, or of the last day's failures. Counts that reach the limit
+mean "or more".
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Snapshot:
     """See the module. Durations are seconds, on the database's clock.
 
     ``workers`` are all rows that are not dead, and the dead ones that RUNNING jobs still point at. ``overdue`` counts
-    SCHEDULED jobs that nobody promoted, ``waiting_tasks`` the jobs per task name among those that wait longest.
+    SCHEDULED jobs that nobody promoted, ``waiting_tasks`` the jobs per task name among those that wait longest,
+    ``quarantined`` and ``failed`` those that ended so within the last day.
     """
 
     database: str
@@ -91,6 +93,7 @@ class Snapshot:
     overdue: dict[tuple[str, Executor], int] = field(default_factory=dict)
     waiting_tasks: dict[str, int] = field(default_factory=dict)
     quarantined: int = 0
+    failed: int = 0
 
     def running_on(self, worker_id: UUID) -> list[RunningJob]:
         """Return what one worker runs, longest first."""
@@ -112,7 +115,8 @@ def take(store: Store, backends: Iterable[Served], *, overdue_after: float) -> S
         running=_confirmed(store.alias, running, workers),
         overdue=_overdue(store.alias, now - dt.timedelta(seconds=overdue_after)),
         waiting_tasks=_waiting_tasks(store.alias),
-        quarantined=_quarantined(store.alias, now),
+        quarantined=_ended_today(store.alias, JobState.QUARANTINED, now),
+        failed=_ended_today(store.alias, JobState.FAILED, now),
     )
 
 
@@ -186,9 +190,9 @@ def _waiting_tasks(database: str) -> dict[str, int]:
     return dict(Counter([*ready, *scheduled]))
 
 
-def _quarantined(database: str, now: dt.datetime) -> int:
+def _ended_today(database: str, state: JobState, now: dt.datetime) -> int:
     since = now - dt.timedelta(seconds=DAY)
-    found = _in_state(database, JobState.QUARANTINED).filter(finished_at__gt=since)
+    found = _in_state(database, state).filter(finished_at__gt=since)
     return len(found.values_list("pk", flat=True)[:LIMIT])
 
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from ..core.states import JobState
 from ..fields import naive_utc
 from ..logs import escape
 
@@ -60,6 +61,11 @@ def bounded(number: int, limit: int) -> str:
     return f"{number}+" if number >= limit else str(number)
 
 
+def or_more(number: int, limit: int) -> str:
+    """Write a count that was stopped at ``limit``, in a sentence."""
+    return f"{number} or more" if number >= limit else str(number)
+
+
 def jobs(number: int, limit: int | None = None) -> str:
     """Write a number of jobs."""
     return f"{number if limit is None else bounded(number, limit)} {'job' if number == 1 else 'jobs'}"
@@ -75,6 +81,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f'Did you mean "{near[0]}"?' if near else f"There is: {one_of(known)}."
+
+
+def states(text: str) -> tuple[JobState, ...]:
+    """Return the states of ``failed,quarantined``; for argparse."""
+    names = [name.strip() for name in text.lower().split(",") if name.strip()]
+    known = [state.name.lower() for state in JobState]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(
+                f"{escape(name)!r} is no state of a job. {did_you_mean(escape(name), known)}"
+            )
+    if not names:
+        raise argparse.ArgumentTypeError(f"{escape(text)!r} names no state. There is: {one_of(known)}.")
+    return tuple(sorted({JobState[name.upper()] for name in names}))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> list[str]:

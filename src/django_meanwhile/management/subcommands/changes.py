@@ -22,6 +22,7 @@ from ...store import Store
 from ..backends import by_database, reachable, store_on
 from ..bar import Bar
 from ..selection import Filter, add_filter_arguments, batches, count, filter_of, find_job
+from ..spelling import unknown_task
 from ..wording import jobs
 from .base import Subcommand
 
@@ -119,6 +120,8 @@ class Changes(Subcommand):
             self._report()
             raise CommandError("Stopped; what was done stays done.", returncode=_INTERRUPTED) from None
         self._report()
+        if not self._found and (slip := unknown_task(chosen.task)):
+            self.warn(slip)
         return 0
 
     def _change_all(self, store: Store, chosen: Filter, *, yes: bool) -> None:

@@ -104,7 +104,8 @@ exit status: 0 found, 1 not found or not the only one, 2 the database cannot be 
 
     def _counters(self, job: Job) -> None:
         for name, meaning in _COUNTERS.items():
-            self._line(name, f"{getattr(job, name):<5} {meaning}")
+            told = _uncounted(job) or meaning if name == "attempts" else meaning
+            self._line(name, f"{getattr(job, name):<5} {told}")
         self._line("on_crash", "retry" if job.retry_on_crash else "fail")
 
     def _texts(self, job: Job) -> None:
@@ -125,6 +126,14 @@ exit status: 0 found, 1 not found or not the only one, 2 the database cannot be 
 
     def _line(self, name: str, value: str) -> None:
         self.say(f"  {name:13} {escape(value)}")
+
+
+def _uncounted(job: Job) -> str:
+    """Say beside the attempts which runs are none: a job that killed its worker five times has begun 0."""
+    runs = [(job.crashes, "crash", "crashes"), (job.interruptions, "interruption", "interruptions")]
+    told = " and ".join(f"{number} {one if number == 1 else many}" for number, one, many in runs if number)
+    company = f" ({job.deaths} of them by deaths in company)" if job.deaths and job.interruptions else ""
+    return f"runs begun, without {told}{company}" if told else ""
 
 
 def as_json(job: Job, attempts: Iterable[Attempt], worker: Worker | None, database: str) -> dict[str, Any]:

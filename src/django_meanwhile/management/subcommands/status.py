@@ -14,7 +14,7 @@ from ...tasks.registry import resolve
 from ..backends import UNREACHABLE, by_database, reachable, store_on
 from ..diagnosis import Finding, diagnose
 from ..snapshot import LIMIT, RunningJob, Snapshot, WorkerView, take
-from ..wording import bounded, duration, one_of, parse_duration, table, utc
+from ..wording import bounded, duration, one_of, or_more, parse_duration, table, utc
 from .base import Subcommand
 
 _RUNNING_SHOWN = 10
@@ -27,11 +27,13 @@ class Status(Subcommand):
     summary = "show queues, workers, and what is wrong"
     description = f"""\
 Shows the queues, the living workers with what they run, and a list of what is wrong. Cheap enough
-to be run every few seconds: counts stop at {LIMIT}, and history is not looked at.
+to be run every few seconds: counts stop at {LIMIT}, and of the history only what failed in the
+last day is looked at.
 
 What counts as wrong: due work that no living worker takes; jobs RUNNING on a worker that is gone; a
 queue whose oldest ready job is older than --max-age; due jobs that nobody made ready; jobs of a
-task that this code does not have; suspects; and jobs that were quarantined in the last day.
+task that this code does not have; suspects; and jobs that were quarantined in the last day. Jobs that
+failed are counted, and are not wrong: the exit status is about the queue.
 """
     epilog = """\
 examples:
@@ -92,8 +94,10 @@ exit status: 0 all right
         self._queues(snapshot)
         self._workers(snapshot)
         self.say()
+        self.say(_failures(snapshot))
+        self.say()
         if not findings:
-            self.say(self.style.SUCCESS("Nothing is wrong."))
+            self.say(self.style.SUCCESS(_all_right(snapshot)))
             return
         self.say(self.style.ERROR("Wrong:"))
         for finding in findings:
@@ -152,6 +156,24 @@ exit status: 0 all right
                 self.say(f"    ... and {len(running) - _RUNNING_SHOWN} more")
 
 
+def _failures(snapshot: Snapshot) -> str:
+    """Say what ended badly in the last day, and how to look at it."""
+    counts = {"failed": snapshot.failed, "quarantined": snapshot.quarantined}
+    some = {name: number for name, number in counts.items() if number or name == "failed"}
+    said = ", ".join(f"{name} in the last day: {or_more(number, LIMIT)}" for name, number in some.items())
+    names = ",".join(name for name, number in some.items() if number)
+    advice = f" (manage.py meanwhile list --state {names} --since 1d)" if names else ""
+    return f"{said.capitalize()}{advice}"
+
+
+def _all_right(snapshot: Snapshot) -> str:
+    if any(worker.living for worker in snapshot.workers):
+        return "Nothing is wrong."
+    if not snapshot.depths:
+        return "Nothing is wrong: there is no job that needs a worker."
+    return "Nothing is wrong yet, but the jobs above will need a worker."
+
+
 def unknown_tasks(names: Iterable[str]) -> dict[str, str]:
     """Return the names that this code has no task for, with the reason."""
     unknown = {}
@@ -186,6 +208,8 @@ def as_json(looked: Collection[tuple[Snapshot, Collection[Finding]]]) -> dict[st
                     }
                     for depth in snapshot.depths
                 ],
+                "failed_last_day": snapshot.failed,
+                "quarantined_last_day": snapshot.quarantined,
                 "workers": [_worker(snapshot, worker) for worker in snapshot.workers if worker.living],
                 "problems": [
                     {"code": finding.code, "message": finding.message, "advice": finding.advice, **finding.details}
