@@ -44,9 +44,12 @@ if TYPE_CHECKING:
 
 logger = logs.get_logger("jobs")
 
-UNKNOWN_TASK_FIRST = 30.0
+UNKNOWN_TASK_FIRST = 2.0
 UNKNOWN_TASK_LAST = 600.0
-"""Seconds until a job whose task this code does not know is looked at again."""
+"""Seconds until a job whose task this code does not know is looked at again.
+
+The first look is soon: most likely the code is just being reloaded, or deployed.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +264,7 @@ def _unknown(job: ClaimedJob, error: BaseException) -> Outcome:
     """
     age = (job.attempted_at - job.enqueued_at).total_seconds()
     delay = min(max(age, UNKNOWN_TASK_FIRST), UNKNOWN_TASK_LAST)
-    logs.for_job(logger, job.id, job.task).warning("%s; looked at again in %.0f s", error, delay)
+    logs.for_job(logger, job.id, job.task).warning("%s; looked at again in %.0f s", str(error).rstrip("."), delay)
     return Outcome(end=End.NOT_BEGUN, retry_in=delay, begun=False)
 
 
