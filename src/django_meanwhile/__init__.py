@@ -76,6 +76,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
+        if name == "DatabaseBackend":
+            msg += f'. Write in TASKS: "BACKEND": "{__name__}.backends.DatabaseBackend"'
         raise AttributeError(msg)
     value = getattr(import_module(f".{_HOMES.get(name, 'core.errors')}", __name__), name)
     globals()[name] = value

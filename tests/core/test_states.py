@@ -1,5 +1,7 @@
 """The states of a job: a closed vocabulary with a closed table of transitions."""
 
+import json
+
 import pytest
 
 from django_meanwhile.core.states import LIVE, TERMINAL, TRANSITIONS, AttemptKind, Executor, JobState
@@ -61,3 +63,11 @@ def test_every_state_can_be_reached_from_every_other(start):
         reached |= new
         new = set().union(*(TRANSITIONS[state] for state in new)) - reached
     assert reached == set(JobState)
+
+
+def test_as_text_a_state_is_its_name():
+    """Printed, formatted or logged, a state reads as what it is compared with; as a number it stays one."""
+    state = JobState.FAILED
+    assert (str(state), f"{state}", f"{state:>8}", "%s" % state) == ("FAILED", "FAILED", "  FAILED", "FAILED")  # noqa: UP031
+    assert (int(state), state.value, json.dumps(state), "%d" % state) == (5, 5, "5", "5")  # noqa: UP031
+    assert type(int(state)) is int

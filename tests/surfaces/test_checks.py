@@ -98,6 +98,15 @@ def test_w002_sqlite_begins_deferred(sqlite, options):
     assert 'DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE"}' in _found()["meanwhile.W002"].hint
 
 
+def test_w002_names_a_mode_that_is_none(sqlite):
+    """A misspelt mode is no deferred one: the value is named, and what was meant."""
+    sqlite["OPTIONS"] = {"transaction_mode": "immediat"}
+    found = _found()["meanwhile.W002"]
+    assert "\"transaction_mode\": 'immediat'" in found.msg
+    assert "deferred" not in found.msg
+    assert 'Did you mean "IMMEDIATE"? Write: DATABASES["default"]["OPTIONS"] = ' in found.hint
+
+
 @pytest.mark.parametrize("mode", ["IMMEDIATE", "EXCLUSIVE", "immediate"])
 def test_a_mode_that_locks_at_once_is_sound(sqlite, mode):
     """Django takes any case."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from django_meanwhile.compat import DIALECT
@@ -150,6 +152,19 @@ def test_the_app_is_not_installed(newcomer):
     assert ran.stderr.strip().splitlines()[-1].endswith(line + ".")
 
 
+def test_the_app_is_not_installed_and_a_view_imports_the_task(newcomer):
+    """By then ``check`` has collected its checks without Django's own of backends: the import says the line."""
+    newcomer.settings('INSTALLED_APPS.remove("django_meanwhile")')
+    newcomer.write("reports/views.py", "from .tasks import generate\n\n\ndef go(request):\n    generate.enqueue(1)\n")
+    ran = newcomer.manage("check")
+    assert ran.returncode == 1
+    assert (
+        ran.stderr.strip()
+        .splitlines()[-1]
+        .endswith('Add "django_meanwhile" to INSTALLED_APPS and run: manage.py migrate.')
+    )
+
+
 def test_the_tables_are_not_made(newcomer):
     """``meanwhile check`` and ``enqueue()`` both say to migrate."""
     ran = newcomer.manage("meanwhile", "check")
@@ -185,6 +200,16 @@ def test_a_module_of_tasks_that_cannot_be_imported(newcomer, text, where, words)
         assert where in ran.stderr
         assert words in ran.stderr
         assert "Traceback" not in ran.stderr
+
+
+def test_the_command_that_shows_the_whole_traceback_works(newcomer):
+    """What E005 proposes runs as it stands, and its last line is the module's error."""
+    newcomer.write("reports/tasks.py", "1 / 0\n")
+    proposed = 'manage.py shell -c "import reports.tasks"'
+    assert f"for the whole traceback run: {proposed}" in newcomer.manage("check").stderr
+    ran = newcomer.manage(*shlex.split(proposed)[1:])
+    assert "Traceback" in ran.stderr
+    assert ran.stderr.strip().splitlines()[-1] == "ZeroDivisionError: division by zero"
 
 
 def test_the_other_dialect_is_named(newcomer):

@@ -216,7 +216,7 @@ def test_good_settings(settings):
         ({"OPTIONS": {"database": "other"}}, "E021", "unknown key 'database'", 'Did you mean "DATABASE"?'),
         ({"OPTIONS": {"zzz": 1}}, "E021", "unknown key 'zzz'", "Known: DATABASE."),
         ({"OPTIONS": {"DATABASE": "othr"}}, "E022", "'othr': DATABASES has no such alias", 'Did you mean "other"?'),
-        ({"QUEUES": "mail"}, "E024", "is 'mail': it must be a list", "Write \"QUEUES\": ['mail']"),
+        ({"QUEUES": "mail"}, "E024", "is 'mail': it must be a list", 'Write "QUEUES": ["mail"]'),
         ({"QUEUES": ["a,b"]}, "E025", "has 'a,b': a name must be", "Change the name"),
     ],
 )

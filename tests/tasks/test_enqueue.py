@@ -4,7 +4,6 @@ import datetime as dt
 import json
 import logging
 from decimal import Decimal
-from functools import partial
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -27,7 +26,7 @@ from django_meanwhile.tasks.task import Task
 
 from .lifecycle import rolled_back
 from .sample import plain
-from .sample.tasks import Holder, add, anything, fetch, report, shown, with_context
+from .sample.tasks import Holder, add, anything, fetch, report, shown
 
 DAY = dt.date(2026, 2, 3)
 
@@ -250,26 +249,6 @@ def test_deactivated_translations_are_no_language():
 # --- refusals -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("call", "text"),
-    [
-        (partial(add.enqueue), r"tasks.add: missing a required argument: 'x'. It is called as add\(x, y=1\)"),
-        (partial(add.enqueue, 1, 2, 3), "too many positional arguments"),
-        (partial(add.enqueue, 1, z=3), "got an unexpected keyword argument 'z'"),
-        (partial(add.enqueue, 1, x=3), "multiple values for argument 'x'"),
-        (partial(fetch.enqueue, "u", 1), "too many positional"),
-        (partial(with_context.enqueue), r"missing a required argument: 'n'. It is called as with_context\(n\)"),
-        (partial(with_context.enqueue, 1, 2), "too many positional"),
-    ],
-)
-@pytest.mark.django_db
-def test_wrong_arguments(call, text):
-    """A call that the function would not take is a TypeError at enqueue, and writes nothing."""
-    with pytest.raises(TypeError, match=text):
-        call()
-    assert not Job.objects.exists()
-
-
 @pytest.mark.django_db
 def test_what_a_row_cannot_carry():
     """An argument that cannot be stored is refused with its name and the fix, and nothing is written."""
@@ -374,6 +353,15 @@ def test_enqueue_many_refuses_other_shapes(call):
         TypeError, match=rf"call 1 of enqueue_many\(\) is of type {type(call).__name__}: each must be a tuple"
     ):
         add.enqueue_many([(1,), call])
+
+
+@pytest.mark.parametrize("calls", [1, None, "ab", {"x": 1}])
+def test_enqueue_many_refuses_what_is_no_list_of_calls(calls):
+    """One value in place of the list is refused with the line to write, a text and a dictionary too."""
+    with pytest.raises(
+        TypeError, match=rf"tasks\.add: .* value of type {type(calls).__name__}\. Write add\.enqueue_many\(\[\(1,\), "
+    ):
+        add.enqueue_many(calls)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,6 +1,7 @@
 """What a newcomer is told: Django's refusals with name and next step, the verbs of other queues with ours."""
 
 import datetime as dt
+import re
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -18,7 +19,7 @@ from django_meanwhile.core.identifiers import uuid7
 from django_meanwhile.tasks import refusals
 from django_meanwhile.tasks.task import Task
 
-from .sample.tasks import add, report
+from .sample.tasks import add, fetch, report
 
 
 def body(n):
@@ -54,6 +55,14 @@ def test_what_django_refuses_is_said_with_name_and_next_step(settings, make, wor
         make()
 
 
+@pytest.mark.parametrize(("queue", "listed"), [("mail", r'\["mail"\]'), ("default", r'\["default", "mail"\]')])
+def test_queues_that_are_a_text_are_not_shown_as_its_letters(settings, queue, listed):
+    """``QUEUES = "mail"`` is four queues for Django; the refusal says what it is, and the list to write."""
+    settings.TASKS = {"default": {"BACKEND": "django_meanwhile.backends.DatabaseBackend", "QUEUES": "mail"}}
+    with pytest.raises(InvalidTask, match=rf"""is the text 'mail', and must be a list\. Write "QUEUES": {listed}"""):
+        Task(func=body, queue_name=queue)
+
+
 def test_an_unknown_backend_is_answered_with_the_likely_one():
     """The alias is named, and the one that was meant; where none is near, all of them."""
     with pytest.raises(InvalidTaskBackend, match=r'test_refusals.body: backend="defualt": .*Did you mean "default"\?'):
@@ -63,9 +72,13 @@ def test_an_unknown_backend_is_answered_with_the_likely_one():
 
 
 def test_calling_a_task_says_how_it_is_queued_and_how_it_is_run_here():
-    """A task is no function, and the error names both ways out; templates leave it alone."""
-    with pytest.raises(TypeError, match=r"sample\.tasks\.add is a task, .*add\.enqueue.*add\.func"):
+    """A task is no function, and the error names both ways out, which work; templates leave it alone."""
+    with pytest.raises(TypeError, match=r"sample\.tasks\.add is a task, .*add\.enqueue\(.*, add\.call\("):
         add(1)
+    with pytest.raises(TypeError, match=r"fetch\.enqueue\(.*, await fetch\.acall\("):
+        fetch("u")
+    with pytest.raises(TypeError, match=r" report\.enqueue\(.*, report\.call\("):
+        report({})
     assert add.do_not_call_in_templates
 
 
@@ -86,10 +99,12 @@ def test_a_task_on_a_task_is_refused_as_such():
 
 
 def test_a_result_that_is_not_there_says_where_it_was_looked_for(database):
-    """A job that was deleted, and an id that is none, are two different mistakes."""
+    """A job that is not (or no longer) there, and an id that is none, are two different mistakes."""
     backend = task_backends[database]
     missing = str(uuid7())
-    with pytest.raises(TaskResultDoesNotExist, match=rf'No job {missing} in database .{database}.*"RETENTION"'):
+    with pytest.raises(
+        TaskResultDoesNotExist, match=rf'No job {missing} in database .{database}.*rolled back.*"RETENTION"'
+    ):
         backend.get_result(missing)
     with pytest.raises(TaskResultDoesNotExist, match="'nonsense' is no id of a job"):
         backend.get_result("nonsense")
@@ -108,6 +123,32 @@ def test_a_backend_without_the_app_is_refused_before_the_database_is(settings, m
     monkeypatch.setattr(refusals.apps, "is_installed", lambda _name: False)
     with pytest.raises(ImproperlyConfigured, match='Add "django_meanwhile" to INSTALLED_APPS'):
         add.enqueue(1)
+
+
+def test_a_task_without_the_app_is_refused_where_it_is_made(monkeypatch):
+    """At its import, once the apps are ready; before that it is Django's check of backends that says so."""
+    monkeypatch.setattr(refusals.apps, "is_installed", lambda _name: False)
+    with pytest.raises(ImproperlyConfigured, match='Add "django_meanwhile" to INSTALLED_APPS'):
+        Task(func=body)
+    monkeypatch.setattr(refusals.apps, "ready", False)
+    assert Task(func=body).func is body
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("word", refusals.FOREIGN_WORDS)
+def test_the_words_of_other_results_are_answered_with_ours(word):
+    """``get`` and its like are attributes that do not exist, and whose error says what does."""
+    result = add.enqueue(1)
+    assert not hasattr(result, word)
+    with pytest.raises(
+        AttributeError, match=rf"the result of job {result.id} has no '{word}'\. Write result\."
+    ) as caught:
+        getattr(result, word)
+    ours = str(caught.value).partition("Write result.")[2]
+    field = re.match(r"\w+", ours)[0]
+    assert hasattr(type(result), field) or hasattr(result, field)
+    with pytest.raises(AttributeError, match=r"has no 'colour'\.$"):
+        _ = result.colour
 
 
 def test_a_locked_sqlite_is_explained_where_the_settings_can_mend_it():

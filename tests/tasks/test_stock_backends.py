@@ -1,13 +1,16 @@
 """Our tasks on Django's immediate and dummy backends: test settings never break."""
 
 import datetime as dt
+from types import SimpleNamespace
+from uuid import UUID
 
 import django
 import pytest
+from asgiref.sync import async_to_sync
 
 from django_meanwhile import TaskContext
 from django_meanwhile.compat import InvalidTask, TaskResultStatus, task_backends
-from django_meanwhile.tasks.inert import InertContext
+from django_meanwhile.tasks.inert import InertContext, inert_for
 
 from .sample.tasks import add, asks_again, fails, fetch, report, with_context
 
@@ -89,3 +92,24 @@ def test_dummy_async(dummy):
     async_to_sync(add.aenqueue)(1)
     async_to_sync(add.aenqueue_many)([(2,), (3,)])
     assert [r.args[0] for r in dummy.results] == [1, 2, 3]
+
+
+def test_a_call_by_hand_needs_no_context():
+    """``call()`` and ``acall()`` take the arguments of ``enqueue()``: the context that the body gets does nothing."""
+    task = with_context.using(metadata={"a": 1})
+    for attempt, job_id, metadata in (task.call(5), task.call(n=5)):
+        assert (attempt, metadata) == (1, {"a": 1})
+        assert UUID(job_id)
+    assert async_to_sync(with_context.acall)(5)[0] == 1
+
+
+def test_a_call_by_hand_may_bring_a_context():
+    """One of Django's is used as it is, a stand-in as well; a wrong call is the function's own error."""
+    context = inert_for(with_context.using(metadata={"mine": 1}), (5,), {})
+    assert with_context.call(context, 5) == [1, context.job_id, {"mine": 1}]
+    stand_in = SimpleNamespace(
+        progress=lambda *_: None, raise_if_stopped=lambda: None, attempt=7, job_id="x", metadata={}
+    )
+    assert with_context.call(stand_in, 5) == [7, "x", {}]
+    with pytest.raises(TypeError, match="with_context"):
+        with_context.call()

@@ -37,6 +37,15 @@ def test_other_names_do_not_exist():
         from django_meanwhile import tusk  # noqa: F401
 
 
+def test_the_natural_guess_for_the_backend_is_answered():
+    """``django_meanwhile.DatabaseBackend`` does not exist: the error, which Django shows, says what does."""
+    with pytest.raises(
+        AttributeError, match=r'Write in TASKS: "BACKEND": "django_meanwhile.backends.DatabaseBackend"$'
+    ):
+        _ = django_meanwhile.DatabaseBackend
+    assert "DatabaseBackend" not in django_meanwhile.__all__
+
+
 def test_names_need_no_models():
     """All of the surface can be imported before the apps are ready, and imports no model of ours."""
     code = (

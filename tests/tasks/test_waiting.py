@@ -38,7 +38,9 @@ def slept(timeout, looks=1000):
             made.append(pause)
             clock.now += pause
 
-    with pytest.raises(ResultTimeout, match=r"the job did not end within .* s; it may still do so"):
+    with pytest.raises(
+        ResultTimeout, match=r"the job did not end within .* s; it may still do so\..* serves it: manage"
+    ):
         patiently()
     return made
 
@@ -132,3 +134,24 @@ def test_in_a_test_case_it_may_wait(database):
     result = add.using(backend=database).enqueue(1)
     FakeWorker(database).run(End.SUCCEEDED, result="3")
     assert result.wait(timeout=5).return_value == 3
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_in_a_test_case_what_has_not_ended_never_will(database, asynchronous):
+    """No worker runs there: waiting is refused at once, with the helpers that run the job; it needs no timeout."""
+    result = add.using(backend=database).enqueue(1)
+    wait = async_to_sync(result.await_end) if asynchronous else result.wait
+    with pytest.raises(
+        TransactionManagementError, match=rf"job {result.id} .*testing\.run_jobs\(\).*running_worker\(\)"
+    ):
+        wait()
+    FakeWorker(database).run(End.SUCCEEDED, result="3")
+    assert wait().return_value == 3
+
+
+def test_what_has_ended_needs_no_time(database):
+    """The first look comes before the first pause: ``timeout=0`` asks whether the job has ended."""
+    result = add.using(backend=database).enqueue(1)
+    FakeWorker(database).run(End.SUCCEEDED, result="3")
+    assert result.wait(timeout=0).return_value == 3
+    assert async_to_sync(result.aresult)(timeout=0) == 3

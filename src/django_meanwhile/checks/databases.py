@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,15 +60,28 @@ def _check_sqlite(alias: str, connection: Any) -> Iterator[CheckMessage]:
             id="meanwhile.E003",
         )
     settings = connection.settings_dict
-    if str(settings["OPTIONS"].get("transaction_mode")).upper() not in {"IMMEDIATE", "EXCLUSIVE"}:
-        yield checks.Warning(
-            f"The SQLite database {alias!r} begins its transactions deferred: enqueue() in a transaction that has "
-            f"read before fails at once "
-            'with "database is locked" whenever a worker is writing.',
-            hint=f'Write: DATABASES["{alias}"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE"}}',
-            id="meanwhile.W002",
-        )
+    yield from _check_mode(alias, settings["OPTIONS"].get("transaction_mode"))
     yield from _check_file(alias, str(settings["NAME"]))
+
+
+def _check_mode(alias: str, mode: object) -> Iterator[CheckMessage]:
+    given = str(mode).upper()
+    if mode is not None and given in {"IMMEDIATE", "EXCLUSIVE"}:
+        return
+    line = f'Write: DATABASES["{alias}"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE"}}'
+    if mode is None or given == "DEFERRED":
+        message = (
+            f"The SQLite database {alias!r} begins its transactions deferred: enqueue() in a transaction that has read "
+            'before fails at once with "database is locked" whenever a worker is writing.'
+        )
+    else:
+        message = (
+            f'DATABASES["{alias}"]["OPTIONS"] has "transaction_mode": {mode!r}, which SQLite does not know: Django '
+            "refuses to connect."
+        )
+        near = difflib.get_close_matches(given, ["IMMEDIATE", "EXCLUSIVE", "DEFERRED"], n=1)
+        line = f'Did you mean "{near[0]}"? {line}' if near else line
+    yield checks.Warning(message, hint=line, id="meanwhile.W002")
 
 
 def _check_file(alias: str, name: str) -> Iterator[CheckMessage]:

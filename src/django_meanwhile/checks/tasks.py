@@ -80,7 +80,7 @@ def _mend(error: BaseException, module: str, settings: Settings) -> str:
         )
     if module in settings.task_modules and missing and f"{module}.".startswith(f"{missing}."):
         return f'Correct {module!r} in MEANWHILE["TASK_MODULES"], or delete it there.'
-    return f"Mend it; for the whole traceback run: python -c 'import django; django.setup(); import {module}'"
+    return f'Mend it; for the whole traceback run: manage.py shell -c "import {module}"'
 
 
 # --- W007: tasks that no worker would find ------------------------------------------------------

@@ -18,7 +18,10 @@ from enum import IntEnum, StrEnum
 
 
 class JobState(IntEnum):
-    """A job's state. The numbers are stored and stand as literals in partial indexes."""
+    """A job's state; as text it is its name. The numbers are stored and stand as literals in partial indexes.
+
+    SQL takes ``.value`` or ``int()``, never the text.
+    """
 
     SCHEDULED = 1
     READY = 2
@@ -32,6 +35,13 @@ class JobState(IntEnum):
     def is_terminal(self) -> bool:
         """Whether nothing but an operator's ``retry`` leads out of this state."""
         return self in TERMINAL
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str, /) -> str:
+        """Format the name: the number is what an ``IntEnum`` would give."""
+        return format(self.name, spec)
 
 
 LIVE = frozenset({JobState.SCHEDULED, JobState.READY, JobState.RUNNING})

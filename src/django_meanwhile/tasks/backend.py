@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.core.checks import CheckMessage
 from django.db import router
 
@@ -64,7 +65,13 @@ class DatabaseBackend(BaseTaskBackend):
         return get_store(self.database)
 
     def validate_task(self, task: BaseTask[..., Any]) -> None:
-        """Raise Django's ``InvalidTask`` for a task that this backend does not take."""
+        """Raise Django's ``InvalidTask`` for a task that this backend does not take.
+
+        Without the app there is none that it takes. Before the apps are ready nothing is said of that: a task that is
+        imported by then brings Django's check of backends with it, which says E020.
+        """
+        if apps.ready:
+            refuse_uninstalled(self.alias)
         try:
             super().validate_task(task)
         except InvalidTask as error:
@@ -166,8 +173,9 @@ class DatabaseBackend(BaseTaskBackend):
             return (jobs.only(*fields) if fields else jobs).get(pk=_job_id(result_id))
         except Job.DoesNotExist:
             raise TaskResultDoesNotExist(
-                f"No job {result_id} in database {self.database!r} (backend {self.alias!r}). Jobs that have ended are "
-                'deleted after a while: MEANWHILE["RETENTION"].'
+                f"No job {result_id} in database {self.database!r} (backend {self.alias!r}). Either the "
+                "transaction that enqueued it was rolled back, or has not committed yet; or the job ended long ago and "
+                'was deleted, as MEANWHILE["RETENTION"] says.'
             ) from None
 
     def _state(self, result_id: str) -> JobState:

@@ -130,7 +130,7 @@ def _check_queues(entry: str, raw: Mapping[str, Any]) -> Iterator[CheckMessage]:
     if isinstance(queues, str) or not isinstance(queues, Collection):
         yield Error(
             f'{entry}["QUEUES"] is {queues!r}: it must be a list of names.',
-            hint=f'Write "QUEUES": [{str(queues)!r}], or [] for every name.',
+            hint=f'Write "QUEUES": ["{queues}"], or [] for every name.',
             id="meanwhile.E024",
         )
         return

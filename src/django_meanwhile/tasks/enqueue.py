@@ -7,13 +7,9 @@ whatever else there is to do waits for the commit.
 
 from __future__ import annotations
 
-import inspect
 import json
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import SynchronousOnlyOperation
@@ -30,25 +26,18 @@ from ..surroundings import capture
 from .refusals import annotate
 from .registry import is_discovered, may_import, registry
 from .result import TaskResult
+from .signature import bind
 from .task import Task
 from .transactions import after_commit, refuse_mismatch
 from .unworked import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ..compat import BaseTask
     from .backend import DatabaseBackend
 
 Arguments = tuple[Sequence[Any], "Mapping[str, Any]"]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a function takes: ``bind`` without the context, and its positional names."""
-
-    signature: inspect.Signature
-    positional: tuple[str, ...]
 
 
 def enqueue(backend: DatabaseBackend, given: BaseTask[..., Any], calls: Sequence[Arguments]) -> list[TaskResult[Any]]:
@@ -103,12 +92,7 @@ def refuse_unfindable(task: Task[..., Any]) -> None:
 def _new_job(
     task: Task[..., Any], backend: str, context: str, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> NewJob:
-    shape = _shape(task.func, task.takes_context)
-    try:
-        shape.signature.bind(*args, **kwargs)
-    except TypeError as error:
-        called = f"{task.name}{shape.signature}"
-        raise TypeError(f"{task.registered_name}: {error}. It is called as {called}.") from None
+    shape = bind(task, args, kwargs)
     return NewJob(
         id=uuid7(),
         task=task.registered_name,
@@ -129,24 +113,6 @@ def _due_at(task: Task[..., Any]) -> datetime | None:
     if task.run_after is None or task.due_in is not None:
         return None
     return naive_utc(task.run_after).replace(tzinfo=UTC)
-
-
-@lru_cache(maxsize=1024)
-def _shape(function: Callable[..., Any], takes_context: bool) -> Shape:  # noqa: FBT001
-    if sys.version_info >= (3, 14):
-        import annotationlib  # noqa: PLC0415 - annotations may name what only type checkers import
-
-        signature = inspect.signature(function, annotation_format=annotationlib.Format.STRING)
-    else:
-        signature = inspect.signature(function)
-    empty = inspect.Parameter.empty
-    parameters = [p.replace(annotation=empty) for p in signature.parameters.values()]
-    parameters = parameters[1:] if takes_context else parameters
-    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return Shape(
-        signature=inspect.Signature(parameters),
-        positional=tuple(p.name for p in parameters if p.kind in kinds),
-    )
 
 
 # --- writing --------------------------------------------------------------------------------

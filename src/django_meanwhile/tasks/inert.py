@@ -6,11 +6,20 @@ runs in test settings too. Nothing is stored and nobody can stop such a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
 
 from ..compat import TaskContext as DjangoTaskContext
+from ..compat import TaskResultStatus
+from ..core.identifiers import uuid7
+from ..core.states import JobState
+from .result import TaskResult
+
+if TYPE_CHECKING:
+    from .task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,3 +38,24 @@ class InertContext(DjangoTaskContext):  # type: ignore[misc,type-arg] # not gene
 
     def raise_if_stopped(self) -> None:
         """Never raise: there is nobody who could ask."""
+
+
+def inert_for(task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> InertContext:
+    """Make the context of a call by hand: a first attempt at a job that is in no database."""
+    now = timezone.now()
+    result: TaskResult[Any] = TaskResult(
+        task=task,
+        id=str(uuid7()),
+        status=TaskResultStatus.RUNNING,
+        state=JobState.RUNNING,
+        enqueued_at=now,
+        started_at=now,
+        finished_at=None,
+        last_attempted_at=now,
+        args=list(args),
+        kwargs=dict(kwargs),
+        backend=task.backend,
+        errors=[],
+        worker_ids=[""],
+    )
+    return InertContext(task_result=result, metadata=task.metadata)

@@ -6,6 +6,7 @@ are: the dialect's users may know them.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -41,6 +42,20 @@ FOREIGN_VERBS = {
 }
 """What other queues call it, and how it is written here."""
 
+FOREIGN_WORDS = {
+    "date_done": "finished_at",
+    "exception": "errors[-1].exception_class",
+    "failed": "state is JobState.FAILED, after result.refresh()",
+    "get": "wait(timeout=...).return_value",
+    "ready": "is_finished, after result.refresh()",
+    "result": "return_value, after result.wait(timeout=...)",
+    "revoke": "cancel()",
+    "successful": "state is JobState.SUCCESSFUL, after result.refresh()",
+    "task_id": "id",
+    "traceback": "errors[-1].traceback",
+}
+"""What other queues' results call it, and how it is written here."""
+
 _NO_TABLE = ("no such table", "no such column", "does not exist", "has no column")
 _LOCKED = "database is locked"
 
@@ -52,9 +67,19 @@ def name_of(task: BaseTask[..., Any]) -> str:
 
 def refuse_call(task: Any, *_args: Any, **_kwargs: Any) -> NoReturn:
     """Refuse ``task(...)``: whether it is to be queued or run here is for the caller to say."""
+    function = task.func.__name__
+    here = f"await {function}.acall(...)" if inspect.iscoroutinefunction(task.func) else f"{function}.call(...)"
     raise TypeError(
-        f"{task.registered_name} is a task, not a function: {task.name}.enqueue(...) queues a call of it, "
-        f"{task.name}.func(...) runs it here and now."
+        f"{task.registered_name} is a task, not a function: {function}.enqueue(...) queues a call of it, "
+        f"{here} runs it here and now."
+    )
+
+
+def refused_calls(task: Any, calls: object) -> TypeError:
+    """Return the refusal of what is no list of calls."""
+    return TypeError(
+        f"{task.registered_name}: enqueue_many() takes a list of calls, each a tuple or a dictionary, and was "
+        f"given one value of type {type(calls).__name__}. Write {task.func.__name__}.enqueue_many([(1,), (2,)])."
     )
 
 
@@ -70,6 +95,17 @@ def refuse_attribute(task: Any, name: str) -> NoReturn:
     raise AttributeError(f"{label} is a task, which has no {name!r}.{mend}", name=name, obj=task)
 
 
+def refuse_result_attribute(result: Any, name: str) -> NoReturn:
+    """Refuse ``result.name``, the words of other queues with ours."""
+    ours = FOREIGN_WORDS.get(name)
+    mend = f" Write result.{ours}." if ours else ""
+    try:
+        label = f"job {object.__getattribute__(result, 'id')}"
+    except AttributeError:  # while it is being made, or copied
+        label = "a job"
+    raise AttributeError(f"the result of {label} has no {name!r}.{mend}", name=name, obj=result)
+
+
 def explained(task: BaseTask[..., Any], backend: DatabaseBackend, error: Exception) -> InvalidTask:
     """Return Django's refusal of ``task`` with the task's name and the next step."""
     return InvalidTask(f"{name_of(task)}: {error} {_mend(task, backend)}".rstrip())
@@ -81,17 +117,23 @@ def _mend(task: BaseTask[..., Any], backend: DatabaseBackend) -> str:
     if task.takes_context and task.func.__code__.co_varnames[:1] != ("context",):
         return f"Write def {task.func.__name__}(context, ...), or leave takes_context out."
     if backend.queues and task.queue_name not in backend.queues:
-        listed = json.dumps(sorted(backend.queues))
-        wider = json.dumps([*sorted(backend.queues), task.queue_name])
-        return (
-            f'TASKS["{backend.alias}"] has the queues {listed}. Write "QUEUES": {wider} there, or "QUEUES": [] for '
-            "every name."
-        )
+        return _queues_mend(task.queue_name, backend)
     if not TASK_MIN_PRIORITY <= task.priority <= TASK_MAX_PRIORITY:
         return f"It is {task.priority}. Higher runs first; 0 is the default."
     if task.run_after is not None:
         return "Write using(run_after=timedelta(hours=1)), or a time that comes from timezone.now()."
     return ""
+
+
+def _queues_mend(queue: str, backend: DatabaseBackend) -> str:
+    entry = f'TASKS["{backend.alias}"]'
+    written = task_backends.settings[backend.alias].get("QUEUES")
+    if isinstance(written, str):  # a set of its letters, for Django
+        listed = json.dumps(sorted({written, queue}))
+        return f'{entry}["QUEUES"] is the text {written!r}, and must be a list. Write "QUEUES": {listed} there.'
+    listed = json.dumps(sorted(backend.queues))
+    wider = json.dumps([*sorted(backend.queues), queue])
+    return f'{entry} has the queues {listed}. Write "QUEUES": {wider} there, or "QUEUES": [] for every name.'
 
 
 def mismatched(task: BaseTask[..., Any], result_id: str, error: Exception) -> TaskResultMismatch:

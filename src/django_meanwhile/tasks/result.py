@@ -24,11 +24,12 @@ from ..compat import TaskResult as DjangoTaskResult
 from ..core.codec import decode_arguments, decode_result
 from ..core.job import ClaimedJob
 from ..core.outcome import End, Outcome
-from ..core.states import JobState
+from ..core.states import AttemptKind, JobState
 from ..fields import for_users
 from .attempts import TaskError, errors_of, workers_of
 from .progress import Progress
-from .transactions import is_inside
+from .refusals import refuse_result_attribute
+from .transactions import is_inside, is_inside_a_test
 from .waiting import pauses
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _STATUS = {
     JobState.RUNNING: TaskResultStatus.RUNNING,
     JobState.SUCCESSFUL: TaskResultStatus.SUCCESSFUL,
 }
+_LONGEST_LINE = 300
 REFRESHED = TASK_REFRESH_ATTRS | {"state", "epoch", "progress", "attempt_log"}
 
 if TYPE_CHECKING:
@@ -88,12 +90,22 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
             value: T = self._return_value
             return value
         if self.is_finished:
-            reason = f": {self.errors[-1].exception_class_path}" if self.errors else ""
-            raise ValueError(f"Task failed: {self._label} is {self.state.name}{reason}.")
+            raise ValueError(f"Task failed: {self._label} is {self.state.name}{self._reason()}.{self._where_to_read()}")
         raise ValueError(
             f"Task has not finished yet: {self._label} is {self.state.name}. "
             "Wait for it with result.wait(timeout=...), or ask result.is_finished after result.refresh()."
         )
+
+    def _reason(self) -> str:
+        """Say which exception it was, with the line that Python ends a traceback with."""
+        if not self.errors:
+            return ""
+        error = self.errors[-1]
+        lines = error.traceback.strip().splitlines() if error.kind is AttemptKind.FAILED else []
+        return f": {error.exception_class_path}" + (f" ({lines[-1][:_LONGEST_LINE]})" if lines else "")
+
+    def _where_to_read(self) -> str:
+        return f" The whole traceback: manage.py meanwhile show {self.id}" if self.errors else ""
 
     def refresh(self) -> None:
         """Read the job again, in place, as Django's results do."""
@@ -114,13 +126,16 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
         """Wait until the job has ended, refresh, and return this result.
 
         Raises ``ResultTimeout``, and ``TransactionManagementError`` inside a
-        transaction on the job's database, which would never see the end.
+        transaction on the job's database, which would never see the end; inside that
+        of a ``TestCase`` only if the job has not ended yet.
         """
         self._refuse_transaction()
-        for pause in pauses(timeout, conf.real_clock(), self._label):
-            if self._backend.has_ended(self.id):
-                break
-            time.sleep(pause)
+        if not self._backend.has_ended(self.id):
+            self._refuse_test()
+            for pause in pauses(timeout, conf.real_clock(), self._label):
+                time.sleep(pause)
+                if self._backend.has_ended(self.id):
+                    break
         self.refresh()
         return self
 
@@ -128,10 +143,12 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
         """See ``wait``."""
         # Asked on the thread where the queries will run: connections belong to threads.
         await sync_to_async(self._refuse_transaction, thread_sensitive=True)()
-        for pause in pauses(timeout, conf.real_clock(), self._label):
-            if await self._backend.ahas_ended(self.id):
-                break
-            await asyncio.sleep(pause)
+        if not await self._backend.ahas_ended(self.id):
+            await sync_to_async(self._refuse_test, thread_sensitive=True)()
+            for pause in pauses(timeout, conf.real_clock(), self._label):
+                await asyncio.sleep(pause)
+                if await self._backend.ahas_ended(self.id):
+                    break
         await self.arefresh()
         return self
 
@@ -146,6 +163,15 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
                 f"{self._label}: waiting for it inside atomic() on database {alias!r} would never end: "
                 "this transaction cannot see what a worker commits, and may hold what it waits for. "
                 "Wait after the block."
+            )
+
+    def _refuse_test(self) -> None:
+        if is_inside_a_test(connections[self._backend.database]):
+            raise TransactionManagementError(
+                f"{self._label} has not ended, and waiting for it inside a TestCase would never end: no worker runs "
+                "in a test, and none could see what the test's transaction has written. Run it first with "
+                "django_meanwhile.testing.run_jobs() (in async code: await arun_jobs()), or wait beside "
+                "running_worker() in a TransactionTestCase."
             )
 
     # --- acting -------------------------------------------------------------------------
@@ -168,6 +194,9 @@ class TaskResult(_Base[T]):  # type: ignore[misc] # the stubs forget that it is 
     async def aretry(self) -> None:
         """See ``retry``."""
         await self._backend.aretry(self.id)
+
+    if not TYPE_CHECKING:  # type checkers refuse it by themselves
+        __getattr__ = refuse_result_attribute
 
     @property
     def _backend(self) -> DatabaseBackend:

@@ -38,8 +38,9 @@ from ..core.options import (
     unknown_option,
 )
 from ..core.states import Executor
-from .inert import InertContext
-from .refusals import mismatched, refuse_attribute, refuse_call, refuse_unknown_backend
+from .inert import InertContext, inert_for
+from .refusals import mismatched, refuse_attribute, refuse_call, refuse_unknown_backend, refused_calls
+from .signature import takes
 
 if TYPE_CHECKING:
     from typing import Literal, Self
@@ -293,6 +294,8 @@ class Task(_Base[P, T]):
 
             send_mail.enqueue_many([(1,), (2,), {"user_id": 3}])
         """
+        if isinstance(calls, str | bytes | Mapping) or not isinstance(calls, Iterable):
+            raise refused_calls(self, calls)
         pairs = [self._read_call(number, call) for number, call in enumerate(calls)]
         backend: Any = self.get_backend()
         if hasattr(backend, "enqueue_many"):
@@ -330,18 +333,24 @@ class Task(_Base[P, T]):
             raise mismatched(self, result_id, error) from None
 
     def call(self, *args: Any, **kwargs: Any) -> T:
-        """Run the function here and now. Called by Django's immediate backend."""
-        return super().call(*self._with_methods(args), **kwargs)
+        """Run the function here and now, with the arguments of ``enqueue``. Called by Django's immediate backend.
+
+        A task with ``takes_context`` gets a context that does nothing, unless one is passed before the arguments.
+        """
+        return super().call(*self._with_context(args, kwargs), **kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> T:
         """See ``call``."""
-        return await super().acall(*self._with_methods(args), **kwargs)
+        return await super().acall(*self._with_context(args, kwargs), **kwargs)
 
-    def _with_methods(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Give Django's bare context the methods that bodies of ours may call."""
-        if not self.takes_context or not args or type(args[0]) is not DjangoTaskContext:
+    def _with_context(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Put a context before the arguments; give Django's bare one the methods that bodies of ours may call."""
+        if not self.takes_context:
             return args
-        return (InertContext(task_result=args[0].task_result, metadata=self.metadata), *args[1:])
+        if args and isinstance(args[0], DjangoTaskContext):
+            bare = type(args[0]) is DjangoTaskContext
+            return (InertContext(task_result=args[0].task_result, metadata=self.metadata), *args[1:]) if bare else args
+        return (inert_for(self, args, kwargs), *args) if takes(self, args, kwargs) else args
 
     if not TYPE_CHECKING:  # type checkers refuse both by themselves
         do_not_call_in_templates = True

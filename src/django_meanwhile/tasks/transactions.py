@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.db import connections, transaction
@@ -12,8 +12,20 @@ from ..core.errors import TransactionMismatch
 
 def is_inside(connection: Any) -> bool:
     """Whether ``atomic()`` is open on this connection. ``TestCase``'s own wrappers do not count."""
-    blocks = getattr(connection, "atomic_blocks", ())
-    return any(not getattr(block, "_from_testcase", False) for block in blocks)
+    return any(not _is_of_a_test(block) for block in _blocks(connection))
+
+
+def is_inside_a_test(connection: Any) -> bool:
+    """Whether ``TestCase`` has wrapped a transaction around what this connection does."""
+    return any(_is_of_a_test(block) for block in _blocks(connection))
+
+
+def _blocks(connection: Any) -> Iterable[Any]:
+    return getattr(connection, "atomic_blocks", ())
+
+
+def _is_of_a_test(block: Any) -> bool:
+    return bool(getattr(block, "_from_testcase", False))
 
 
 def after_commit(alias: str, function: Callable[..., object], *args: Any) -> None:

@@ -30,5 +30,5 @@ def pauses(timeout: float | None, clock: Clock, what: str) -> Iterator[float]:
         pause = min(pause * _GROWTH, LONGEST_PAUSE)
     raise ResultTimeout(
         f"{what} did not end within {timeout:g} s; it may still do so. "
-        "Whether a worker is there for it says: manage.py meanwhile status"
+        "To see whether a worker serves it: manage.py meanwhile status"
     )
