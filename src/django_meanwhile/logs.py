@@ -8,8 +8,9 @@ Called by everything that logs. Three loggers, by what a reader wants to follow:
 
 Every record carries ``job_id`` and ``task`` (empty where it is about no job), so that a formatter of the project
 may use ``%(job_id)s``; a record about a job begins with both. Values are escaped: a line break or an ANSI sequence in
-an argument cannot forge a line or colour a terminal. It never configures logging, except where a worker calls
-``ensure_handler``.
+an argument cannot forge a line or colour a terminal. A traceback follows its record, whether its exception is in force
+or only its text was kept (``for_job(..., lines=...)``); such a text is indented and escaped, too. It never configures
+logging, except where a worker calls ``ensure_handler``.
 """
 
 from __future__ import annotations
@@ -51,9 +52,17 @@ def get_logger(name: str) -> logging.Logger:
     return logger
 
 
-def for_job(logger: logging.Logger, job_id: UUID | str, task: str) -> JobLogger:
-    """Return a logger whose records are about one job; ``logger`` comes from ``get_logger``."""
-    return logging.LoggerAdapter(logger, {"job_id": str(job_id), "task": task})
+def for_job(logger: logging.Logger, job_id: UUID | str, task: str, *, lines: str = "") -> JobLogger:
+    """Return a logger whose records are about one job; ``logger`` comes from ``get_logger``.
+
+    ``lines``, say a traceback that was kept as text, follow the record as a traceback would.
+    """
+    return logging.LoggerAdapter(logger, {"job_id": str(job_id), "task": task, "lines": lines})
+
+
+def indented(text: str) -> str:
+    """Indent and escape each line of ``text``, so that none can pass for a record."""
+    return "\n".join(f"    {escape(line)}" for line in text.rstrip("\n").split("\n"))
 
 
 def ensure_handler(level: int = logging.INFO, stream: TextIO | None = None) -> bool:
@@ -84,8 +93,7 @@ class LineFormatter(logging.Formatter):
 
     def formatException(self, ei: object) -> str:  # noqa: N802 - the standard library's name
         """Indent and escape each line."""
-        text = super().formatException(ei)  # type: ignore[arg-type]
-        return "\n".join(f"    {escape(line)}" for line in text.split("\n"))
+        return indented(super().formatException(ei))  # type: ignore[arg-type]
 
 
 class _OneLine(logging.Filter):
@@ -108,6 +116,8 @@ class _OneLine(logging.Filter):
             record.msg, args = f"job %s %s: {text}", (_Escaped(job_id), _Escaped(task), *args)
         record.args = args
         record.job_id, record.task = escape(str(job_id)), escape(str(task))
+        if lines := record.__dict__.pop("lines", ""):
+            record.exc_text = indented(lines)  # where every formatter looks
         return True
 
 

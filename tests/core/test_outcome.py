@@ -143,6 +143,15 @@ def test_on_crash_fail_covers_every_begun_run_without_an_outcome(job, outcome):
 
 
 @given(jobs, outcomes_of(WITHOUT_AN_OUTCOME))
+def test_on_crash_fail_says_why_the_job_is_not_repeated(job, outcome):
+    """After what was seen of the death stands the rule; a job that may run again has the first only."""
+    reason = 'on_crash="fail": it is not run again.'
+    told = decide(replace(job, retry_on_crash=False), outcome).detail
+    assert told == (f"{outcome.detail}\n{reason}" if outcome.detail else reason)
+    assert decide(replace(job, retry_on_crash=True), outcome).detail == outcome.detail
+
+
+@given(jobs, outcomes_of(WITHOUT_AN_OUTCOME))
 def test_what_was_taken_away_runs_again_or_is_quarantined(job, outcome):
     """With on_crash=retry the job goes back at once, until it has died alone MAX_CRASHES times."""
     decision = decide(replace(job, retry_on_crash=True), outcome)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_meanwhile.core.text import MAX_DETAIL, class_path, clip, describe, storable
+from django_meanwhile.core.errors import InvalidOption
+from django_meanwhile.core.text import MAX_DETAIL, MAX_SUMMARY, class_path, clip, describe, storable, summary
 
 anything = st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=50)
 
@@ -101,6 +102,37 @@ def test_causes_and_groups_are_described():
         text = describe(group)
     for part in ("the cause", "the group", "first", "second"):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+        (InvalidOption("no\nmore"), "django_meanwhile.core.errors.InvalidOption: no"),
+        (KeyError(), "KeyError"),
+        (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup: two (2 sub-exceptions)"),
+        (ValueError("y" * 2 * MAX_SUMMARY), f"ValueError: {'y' * MAX_SUMMARY}"[:MAX_SUMMARY]),
+    ],
+)
+def test_a_summary_is_the_line_that_names_the_error(error, line):
+    """Of a traceback, whatever stands before it and however many notes follow."""
+    try:
+        try:
+            raise ValueError("earlier")
+        except ValueError:
+            raise error  # noqa: B904 - an error inside an except block, as users raise them
+    except Exception as caught:
+        detail = f"{describe(caught)}\nNot retried: policy: none."
+    assert summary(class_path(error), detail) == line
+
+
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [("", "a.B"), ("no such argument\nmore", "a.B: no such argument"), ("Traceback (most recent call last):\n", "a.B")],
+)
+def test_a_summary_is_had_of_any_text(detail, line):
+    """Without a line that names the error it is named, with the first line of a text that is no traceback."""
+    assert summary("a.B", detail) == line
 
 
 class Unspeakable(Exception):

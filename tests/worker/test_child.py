@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import math
 import os
 import signal
@@ -113,23 +114,29 @@ def make(monkeypatch):
 
 
 @pytest.fixture
-def finished_signals():
-    """Every ``task_finished`` of this test, as (id, status)."""
+def finished_results():
+    """Every result of a ``task_finished`` of this test."""
     heard, changed = [], threading.Condition()
 
     def receiver(sender, task_result, **_):
         with changed:
-            heard.append((task_result.id, task_result.status))
+            heard.append(task_result)
             changed.notify_all()
 
     def wait_for(number):
         with changed:
             assert changed.wait_for(lambda: len(heard) >= number, WITHIN), heard
-        return dict(heard)
+        return heard
 
     task_finished.connect(receiver, weak=False)
     yield wait_for
     task_finished.disconnect(receiver)
+
+
+@pytest.fixture
+def finished_signals(finished_results):
+    """The same, as id -> status."""
+    return lambda number: {result.id: result.status for result in finished_results(number)}
 
 
 def test_it_registers_arms_its_fence_and_asks_to_be_beaten_for(make):
@@ -170,6 +177,57 @@ def test_bodies_of_both_kinds_run_and_their_outcomes_are_written(make, finished_
     bench.sender.send({"op": "drain"})
     bench.thread.join(WITHIN)
     assert bench.table.entries() == []
+
+
+def test_each_end_is_told_once_and_only_once_it_is_written(make, caplog):
+    """One record for each accepted outcome; while the database is away, and of a run that was lost, none."""
+    caplog.set_level(logging.INFO, logger="django_meanwhile.jobs")
+
+    def told():
+        return [(r.levelname, r.job_id) for r in caplog.records if r.name == "django_meanwhile.jobs"]
+
+    def fail():
+        raise ZeroDivisionError("no")
+
+    sample.BODIES |= {"x": lambda: "t", "f": fail}
+    bench = make(SHARED)
+    before_the_write = []
+
+    def finish(decisions):
+        before_the_write.extend(told())
+        raise away()
+
+    bench.store.plan("finish", finish)
+    fine, failing, lost = claimed(sample.do, "x"), claimed(sample.do, "f"), claimed(sample.do, "f")
+    bench.store.rows[lost.run] = JobState.READY
+    bench.enqueue(fine, failing, lost)
+    bench.wait_finished(2)
+    bench.sender.send({"op": "drain"})
+    bench.thread.join(WITHIN)
+    assert before_the_write == []
+    assert sorted(told()) == sorted([("INFO", str(fine.id)), ("ERROR", str(failing.id))])
+
+
+def test_receivers_see_the_reason_that_the_row_has(make, finished_results):
+    """An interrupted job that must not be repeated says so in its row and in the result of ``task_finished``."""
+    bench = make(SHARED)
+    entered = threading.Event()
+
+    def listen(context):
+        entered.set()
+        while True:
+            context.raise_if_stopped()
+            time.sleep(0.001)
+
+    sample.BODIES["t"] = listen
+    job = claimed(sample.do_with_context, "t", retry_on_crash=False)
+    bench.enqueue(job)
+    assert entered.wait(WITHIN)
+    bench.sender.send({"op": "interrupt"})
+    decision = bench.wait_finished(1)[job.run]
+    assert decision.detail.endswith('\non_crash="fail": it is not run again.')
+    (heard,) = finished_results(1)
+    assert heard.errors[-1].traceback == decision.detail
 
 
 def test_the_slot_table_tells_what_a_dead_child_was_doing(make):

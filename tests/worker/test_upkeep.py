@@ -180,17 +180,17 @@ def test_an_overdue_job_asks_its_tasks_policy(bench, monkeypatch):
     """A timeout that the supervisor enforced is retried as the task says, by the delay it grants."""
     asked = []
 
-    def policy(alias, of, outcome):
+    def policy(alias, backend, of, outcome):
         from dataclasses import replace
 
-        asked.append((alias, of, outcome.end))
+        asked.append((alias, backend, of, outcome.end))
         return replace(outcome, retry_in=7.0)
 
     monkeypatch.setattr(module, "retry_of_overdue", policy)
     bench.store.plan("held", [charged(1), charged(2)], [])
     bench.upkeep.settle(estate(1, 2, cause=Cause.OVERDUE, overdue=frozenset({run(1)})))
     bench.round()
-    assert asked == [("default", run(1), End.FAILED)]
+    assert asked == [("default", "default", run(1), End.FAILED)]
     assert (bench.settled()[1].state, bench.settled()[1].delay) == (JobState.SCHEDULED, 7.0)
     assert bench.settled()[1].exception == class_path(TaskTimeout)
     assert bench.settled()[2].interruptions == 1

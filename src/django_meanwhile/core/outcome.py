@@ -196,10 +196,14 @@ def _taken_away(job: Charged, outcome: Outcome) -> Decision:
         progress=outcome.progress,
         kind=AttemptKind.CRASH if alone else AttemptKind.INTERRUPTED,
         exception=outcome.exception or (CRASHED_PATH if alone or shared else INTERRUPTED_PATH),
-        detail=outcome.detail,
+        detail=outcome.detail if job.retry_on_crash else _with_reason(outcome.detail),
         attempts=-1,
         crashes=int(alone),
         interruptions=int(not alone),
         deaths=int(shared),
         suspect=back and (job.suspect or deaths >= MAX_SHARED_DEATHS),
     )
+
+
+def _with_reason(detail: str) -> str:
+    return "\n".join(filter(None, (detail, 'on_crash="fail": it is not run again.')))

@@ -7,6 +7,9 @@ import traceback
 MAX_DETAIL = 64 * 1024
 """Characters kept of a traceback: its beginning and its end."""
 
+MAX_SUMMARY = 500
+"""Characters kept of the line that says what went wrong."""
+
 
 def storable(text: str) -> str:
     """Replace what PostgreSQL's ``text`` refuses: NUL characters and lone surrogates."""
@@ -18,13 +21,28 @@ def clip(text: str, limit: int = MAX_DETAIL) -> str:
     if len(text) <= limit:
         return text
     half = limit // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[len(text) - half :]}"
 
 
 def class_path(error: BaseException | type[BaseException]) -> str:
     """Return the dotted path of an exception's class."""
     cls = error if isinstance(error, type) else type(error)
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def summary(exception: str, detail: str) -> str:
+    """Return the line that says what went wrong: ``ZeroDivisionError: division by zero``.
+
+    ``exception`` is the path of the class, ``detail`` a traceback or a text. Of a traceback
+    it is the last line that names the class: notes may follow it.
+    """
+    name = exception.removeprefix("builtins.")
+    lines = detail.splitlines()
+    for line in reversed([line.lstrip(" |") for line in lines]):  # a group's traceback has a margin
+        if line == name or line.startswith(f"{name}:"):
+            return line[:MAX_SUMMARY]
+    first = "" if not lines or "Traceback (most recent call last)" in lines[0] else lines[0]
+    return f"{name}: {first}"[:MAX_SUMMARY] if first else name
 
 
 def describe(error: BaseException, *, skip: int = 0) -> str:

@@ -177,7 +177,6 @@ class Executor(ABC):
             if isinstance(bound, Call):
                 self.ledger.begun(bound.handle)
         except BaseException as error:  # noqa: BLE001 - whatever it was, the job must end and the slot live on
-            logs.for_job(logger, job.id, job.task).exception("could not be begun")
             bound = Outcome(end=End.FAILED, exception=class_path(error), detail=describe(error), begun=False)
         if isinstance(bound, Outcome):
             with self._lock:

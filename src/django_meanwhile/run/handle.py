@@ -34,6 +34,8 @@ class RunHandle:
         self.task = task
         #: Monotonic seconds at which the run is overdue, or None.
         self.deadline = deadline
+        #: Monotonic seconds at which the body was begun; noted by the ledger.
+        self.begun_at = 0.0
         self._lock = threading.Lock()
         self._stop: type[JobStopped] | None = None
         self._interrupter: Callable[[], object] | None = None

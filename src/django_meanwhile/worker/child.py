@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -27,6 +28,7 @@ from ..executors.loop import LoopExecutor
 from ..executors.main import MainThreadExecutor
 from ..executors.thread import ThreadExecutor
 from ..store import get_store
+from . import chronicle
 from .channel import Receiver
 from .claimer import Claimer
 from .completer import Completer, Ending
@@ -38,7 +40,7 @@ from .sentinel import Sentinel
 from .slots import Flag, SlotTable, capacity_for
 
 if TYPE_CHECKING:
-    from ..core.job import ClaimedJob, Run
+    from ..core.job import ClaimedJob
     from ..core.states import JobState
     from ..executors.base import Executor
     from ..run.handle import RunHandle
@@ -167,29 +169,40 @@ class Child:
         now = self.clock.monotonic()
         if now >= self._table.fence:
             handle.stop(LeaseLost)
+        handle.begun_at = now
         self._table.begin(handle.job.run, now, handle.deadline)
 
     def ended(self, job: ClaimedJob, outcome: Outcome, bound: Call | None) -> None:
         """See ``Ledger``."""
         charged = Charged.of(job)
+        seconds = 0.0
         if bound is not None:
             self._table.end(job.run)
+            seconds = self.clock.monotonic() - bound.handle.begun_at
+        decision = decide(charged, outcome)
+        if decision.detail != outcome.detail:  # receivers see what the row will say
+            outcome = replace(outcome, detail=decision.detail)
         self._completer.add(
             Ending(
                 task=job.task,
                 charged=charged,
-                decision=decide(charged, outcome),
-                on_written=partial(self._written, job.run, outcome, bound),
+                decision=decision,
+                on_written=partial(self._written, job, outcome, bound, seconds),
             )
         )
         self._courier.poke()
 
-    def _written(self, run: Run, outcome: Outcome, bound: Call | None, state: JobState | None) -> None:
-        """Free the table's entry; tell the project's receivers of a terminal state."""
-        self._table.clear(run)
-        if state is None or not state.is_terminal:
+    def _written(
+        self, job: ClaimedJob, outcome: Outcome, bound: Call | None, seconds: float, state: JobState | None
+    ) -> None:
+        """Free the table's entry; tell the log, and the project's receivers of a terminal state."""
+        self._table.clear(job.run)
+        if state is None:
+            return
+        chronicle.tell(job, outcome, state, bound.handle if bound else None, seconds)
+        if not state.is_terminal:
             return
         if bound is None:  # given back, and cancelled by that
-            self._herald.announce(partial(load_result, self._plan.backend, run.job_id))
+            self._herald.announce(partial(load_result, self._plan.backend, job.id))
         else:
             self._herald.announce(partial(bound.result.with_outcome, outcome, state))

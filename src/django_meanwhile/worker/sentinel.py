@@ -175,15 +175,16 @@ class Sentinel(Part):
         too_long = now - told >= max(self._grace, self._stop_grace)
         if too_many or too_long:
             stuck = ", ".join(f"{each.job.task} {each.job.id}" for each in executor.written_off())
-            self._recycle(f"bodies that do not stop hold its slots: {stuck}", level=logging.WARNING)
+            self._recycle(f"bodies that do not stop hold its slots: {stuck}", loud=True)
 
     def _check_budget(self) -> None:
         # Not before the last ones have begun: what waits would be given back.
         if self._claimer.is_spent and not any(executor.waiting for executor in self._executors):
             self._recycle("it has run all the jobs that it was started for")
 
-    def _recycle(self, why: str, *, level: int = logging.INFO) -> None:
+    def _recycle(self, why: str, *, loud: bool = False) -> None:
         if Flag.RECYCLING not in self._table.flags:
+            level = logging.WARNING if loud else logging.INFO
             logger.log(level, "this child ends as soon as its other jobs have ended: %s", why)
             self._courier.stop_claiming()
             self._table.raise_flag(Flag.RECYCLING)
