@@ -113,6 +113,15 @@ def test_what_is_cut_is_counted_as_far_as_the_limit(meanwhile, rows, monkeypatch
     assert "... and at least 3 more\n" in meanwhile("list", "--limit", "1").out
 
 
+def test_a_job_that_moves_on_between_two_queries_is_listed_once(rows, monkeypatch):
+    """Each state is a query of its own: what both have seen is one job."""
+    job = rows.job()
+    monkeypatch.setattr(listing, "by_index", lambda jobs, states: [*by_index(jobs, states)] * 2)
+    store = get_store(rows.alias)
+    chosen = Filter(states=(JobState.READY,), age="enqueued_at")
+    assert [found.id for found in listing.newest(store, chosen, store.now(), 20).jobs] == [job.pk]
+
+
 @pytest.mark.django_db(databases=["default", "other"])
 def test_every_database_of_ours_is_listed_or_the_one_that_is_named(meanwhile, settings):
     """Two databases, two lists; --backend keeps one."""
@@ -237,6 +246,13 @@ def test_a_command_line_that_means_nothing_is_refused(meanwhile, backend, args, 
     ran = meanwhile("list", *args)
     assert ran.status == 1
     assert said in ran.err
+
+
+def test_a_database_without_tables_is_status_2(bare_project):
+    """Not migrated: status 2, and the command that mends it."""
+    ran = bare_project.manage("meanwhile", "list", check=False)
+    assert ran.returncode == 2
+    assert "Run: manage.py migrate meanwhile" in ran.stderr
 
 
 @pytest.mark.parametrize("command", [["list"], ["cancel", "--yes"], ["retry", "--yes"]])

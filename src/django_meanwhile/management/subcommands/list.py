@@ -37,8 +37,9 @@ what failed or was quarantined in the last day, and what has not ended, 20 of ea
 did not succeed has a line with the exception and the beginning of its message.
 
 Jobs that have ended are sorted, and chosen by --since, by when they ended; others by when they were
-enqueued. Only as many rows are read as are shown, and the count of the others stops at {MORE_LIMIT}. With
---task or --queue rows are passed over until enough fit: in a long history, give --since as well.
+enqueued. Of the history only as many rows are read as are shown, and the count of the others stops at
+{MORE_LIMIT}. With --task or --queue rows are passed over until enough fit: in a long history, give --since
+as well.
 """
     epilog = """\
 examples:
