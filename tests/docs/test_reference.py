@@ -11,7 +11,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 
 import django_meanwhile
-from django_meanwhile import JobState, MeanwhileError
+from django_meanwhile import JobState, MeanwhileError, compat
 from django_meanwhile.core.states import AttemptKind
 from django_meanwhile.models import Attempt, Job, Worker
 from django_meanwhile.worker.plan import ChildKind
@@ -59,12 +59,24 @@ def _errors() -> dict[str, type[MeanwhileError]]:
 
 def test_errors_are_those_of_the_package() -> None:
     """Each error that can be imported from the package has a row, and the bases that the row names."""
-    told = {code(row[0])[0]: code(row[0])[1:] for table in ERRORS.tables() for row in table.rows}
+    dialect = ERRORS.table("Errors of the dialect", "error").column("error")
+    rows = [row for table in ERRORS.tables() for row in table.rows if row[0] not in dialect]
+    told = {code(row[0])[0]: code(row[0])[1:] for row in rows}
     errors = _errors()
     assert set(told) == set(errors) - {"MeanwhileError"}
     builtins = {"ValueError": ValueError, "TimeoutError": TimeoutError, "LookupError": LookupError}
     for name, bases in told.items():
         assert {base for base, cls in builtins.items() if issubclass(errors[name], cls)} == set(bases), name
+
+
+def test_errors_of_the_dialect_are_where_the_page_says() -> None:
+    """Each is found under the name, and in the module, that the page gives for the Django in force."""
+    place = f"{compat.DIALECT}.exceptions"
+    assert f"`{place}`" in ERRORS.text
+    for cell in ERRORS.table("Errors of the dialect", "error").column("error"):
+        names = code(cell)
+        name = names[0] if compat.DIALECT == "django.tasks" else names[-1]
+        assert hasattr(import_module(place), name), name
 
 
 def test_the_tree_of_errors_is_that_of_the_classes() -> None:
