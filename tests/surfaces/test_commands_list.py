@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from django.db import connections
@@ -109,6 +110,9 @@ def test_what_is_cut_is_counted_as_far_as_the_limit(meanwhile, rows, monkeypatch
     assert _jobs(meanwhile, "--limit", "4") == (_ids(*jobs), 0)
     assert _jobs(meanwhile, "--limit", "2") == (_ids(*jobs[:2]), 2)
     assert "... and 2 more\n" in meanwhile("list", "--limit", "2").out
+    assert _jobs(meanwhile, "--limit", "1") == (_ids(jobs[0]), 3)
+    for job in range(6):
+        rows.job([JobState.FAILED, JobState.QUARANTINED][job % 2], finished_at=ago(60))
     assert _jobs(meanwhile, "--limit", "1") == (_ids(jobs[0]), 3)
     assert "... and at least 3 more\n" in meanwhile("list", "--limit", "1").out
 
@@ -321,8 +325,12 @@ def test_each_query_goes_along_a_partial_index(history, narrow):
                 assert "TEMP B-TREE" not in plan
 
 
-def test_the_number_of_queries_does_not_grow(meanwhile, rows, history):
-    """A long history and a short one cost the same queries."""
+def test_every_query_is_cut(meanwhile, history):
+    """No query for jobs is without a limit, which is what is shown and one, or the bound of the count."""
     with CaptureQueriesContext(connections[history]) as captured:
-        meanwhile("list")
-    assert len(captured) < 20
+        meanwhile("list", "--limit", "5", "--state", ",".join(state.name for state in JobState))
+    queries = [query["sql"] for query in captured if '"meanwhile_job"' in query["sql"]]
+    of_jobs = [sql for sql in queries if '"meanwhile_attempt"' not in sql]
+    limits = [int(found[1]) if (found := re.search(r" LIMIT (\d+)", sql)) else None for sql in of_jobs]
+    assert set(limits) == {6, 5 + listing.MORE_LIMIT}
+    assert len(queries) - len(of_jobs) <= 2
