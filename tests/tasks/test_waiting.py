@@ -138,13 +138,13 @@ def test_in_a_test_case_it_may_wait(database):
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_in_a_test_case_what_has_not_ended_never_will(database, asynchronous):
-    """No worker runs there: waiting is refused at once, with the helpers that run the job; it needs no timeout."""
+    """No worker runs there: waiting is refused at once, with the helpers that run the job."""
     result = add.using(backend=database).enqueue(1)
     wait = async_to_sync(result.await_end) if asynchronous else result.wait
     with pytest.raises(
         TransactionManagementError, match=rf"job {result.id} .*testing\.run_jobs\(\).*running_worker\(\)"
     ):
-        wait()
+        wait(timeout=10)
     FakeWorker(database).run(End.SUCCEEDED, result="3")
     assert wait().return_value == 3
 
