@@ -70,7 +70,8 @@ def test_the_warning(database, clock, caplog):
     assert record.name.startswith("django_meanwhile")
     text = record.getMessage()
     assert f"'mail' with executor 'thread' on database '{database}'" in text
-    assert "manage.py meanwhile worker --queues mail --threads 8" in text
+    named = "" if database == "default" else f"--backend {database} "  # or the line would be for another queue
+        assert f"manage.py meanwhile worker {named}--queues mail --threads 8" in text
 
     clock.now += PERIOD - 1
     task.enqueue(1)

@@ -31,7 +31,7 @@ def _nobody_works(alias: str) -> Iterator[CheckMessage]:
     if connections[alias].vendor == "sqlite" and not Path(settings["NAME"]).exists():
         return  # to connect would create it
     snapshot = take(get_store(alias), (), overdue_after=60)
-    findings = list(unserved_queues(snapshot.depths, snapshot.workers, snapshot.overdue))
+    findings = list(unserved_queues(snapshot))
     for finding in findings:
         yield checks.Warning(finding.message, hint=finding.advice, id="meanwhile.W004")
     if not findings and not any(worker.living for worker in snapshot.workers):

@@ -5,17 +5,15 @@ One function for each thing that can be wrong. Each finding names what, how much
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.job import Depth
-from ..core.states import Executor
 from ..logs import escape
-from .snapshot import LIMIT, RunningJob, Snapshot, WorkerView
+from ..tasks.unworked import worker_line
+from .snapshot import LIMIT, RunningJob, Snapshot
 from .wording import duration, jobs
-
-_FLAGS = {Executor.THREAD: "--threads 8", Executor.ASYNCIO: "--coroutines 100", Executor.PROCESS: "--processes 2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +31,7 @@ def diagnose(
 ) -> list[Finding]:
     """Return everything that is wrong. ``unknown_tasks``: name → why, of the waiting jobs' tasks."""
     return [
-        *unserved_queues(snapshot.depths, snapshot.workers, snapshot.overdue),
+        *unserved_queues(snapshot),
         *_gone_workers(snapshot, overdue_after),
         *_suspects(snapshot.depths),
         *_old_ready(snapshot.depths, max_age),
@@ -42,11 +40,10 @@ def diagnose(
     ]
 
 
-def unserved_queues(
-    depths: Iterable[Depth], workers: Collection[WorkerView], overdue: dict[tuple[str, Executor], int]
-) -> Iterator[Finding]:
+def unserved_queues(snapshot: Snapshot) -> Iterator[Finding]:
     """Find queues with due work that no living worker takes, and due jobs that nobody promotes."""
-    for depth in depths:
+    workers, overdue = snapshot.workers, snapshot.overdue
+    for depth in snapshot.depths:
         late = overdue.get((depth.queue, depth.executor), 0)
         due = depth.ready + late
         if not due or any(worker.serves(depth.queue, depth.executor) for worker in workers):
@@ -60,7 +57,7 @@ def unserved_queues(
                 f"Nobody works queue {quoted(depth.queue)}, executor {depth.executor.value}: "
                 f"{jobs(due, LIMIT)} due{waiting}, and no living worker takes them."
             ),
-            advice=f"Run: manage.py meanwhile worker --queues {escape(depth.queue)} {_FLAGS[depth.executor]}",
+            advice=f"Run: {worker_line(snapshot.database, depth.queue, depth.executor)}",
             details={"queue": depth.queue, "executor": depth.executor.value, "due": due},
         )
     if overdue and any(worker.living for worker in workers):

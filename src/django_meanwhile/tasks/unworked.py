@@ -10,9 +10,11 @@ import os
 import threading
 from collections.abc import Iterable
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError
 
 from .. import conf, logs
+from ..compat import DEFAULT_TASK_BACKEND_ALIAS, task_backends
 from ..core.clock import Clock
 from ..core.states import Executor
 from ..store import get_store
@@ -35,6 +37,22 @@ def unworked(alias: str, wanted: Iterable[tuple[str, Executor]]) -> list[tuple[s
         for queue, executor in dict.fromkeys(wanted)
         if not any(executor in worker.executors and (not worker.queues or queue in worker.queues) for worker in workers)
     ]
+
+
+def worker_line(database: str, queue: str, executor: Executor) -> str:
+    """Return the command that starts a worker for these jobs; it names the backend where the default is another."""
+    ours = {}
+    for alias in task_backends:
+        try:
+            backend = task_backends[alias]
+        except ImproperlyConfigured:  # the checks tell
+            continue
+        if hasattr(backend, "database"):
+            ours[alias] = backend.database == database and (not backend.queues or queue in backend.queues)
+    alias = next((alias for alias, serves in ours.items() if serves), DEFAULT_TASK_BACKEND_ALIAS)
+    is_default = ours.get(DEFAULT_TASK_BACKEND_ALIAS) or len(ours) == 1
+    named = "" if is_default else f"--backend {alias} "
+    return f"manage.py meanwhile worker {named}--queues {logs.escape(queue)} {_FLAGS[executor]}"
 
 
 class Watch:
@@ -74,8 +92,8 @@ class Watch:
         for queue, executor in missing:
             logger.warning(
                 "nobody works queue %r with executor %r on database %r: its jobs wait. "
-                "Start a worker: manage.py meanwhile worker --queues %s %s",
-                queue, str(executor), alias, queue, _FLAGS[executor],
+                "Start a worker: %s",
+                queue, str(executor), alias, worker_line(alias, queue, executor),
             )  # fmt: skip
 
     def _take(self, alias: str, wanted: Iterable[tuple[str, Executor]]) -> list[tuple[str, Executor]]:
