@@ -181,7 +181,7 @@ def test_bodies_of_both_kinds_run_and_their_outcomes_are_written(make, finished_
 
 def test_each_end_is_told_once_and_only_once_it_is_written(make, caplog):
     """One record for each accepted outcome; while the database is away, and of a run that was lost, none."""
-    caplog.set_level(logging.INFO, logger="django_meanwhile.jobs")
+    caplog.set_level(logging.DEBUG, logger="django_meanwhile.jobs")
 
     def told():
         return [(r.levelname, r.job_id) for r in caplog.records if r.name == "django_meanwhile.jobs"]
@@ -205,7 +205,7 @@ def test_each_end_is_told_once_and_only_once_it_is_written(make, caplog):
     bench.sender.send({"op": "drain"})
     bench.thread.join(WITHIN)
     assert before_the_write == []
-    assert sorted(told()) == sorted([("INFO", str(fine.id)), ("ERROR", str(failing.id))])
+    assert sorted(told()) == sorted([("DEBUG", str(fine.id)), ("ERROR", str(failing.id))])
 
 
 def test_receivers_see_the_reason_that_the_row_has(make, finished_results):

@@ -29,8 +29,9 @@ def tell(job: ClaimedJob, outcome: Outcome, state: JobState, handle: RunHandle |
     ``handle`` is None if the body was never called; ``seconds`` is how long it ran.
     """
     if state is JobState.SUCCESSFUL:
-        if logger.isEnabledFor(logging.INFO):
-            logs.for_job(logger, job.id, job.task).info("succeeded in %.2f s", seconds)
+        # The fast path: at INFO, printed, a worker ran a tenth fewer empty jobs a second.
+        if logger.isEnabledFor(logging.DEBUG):
+            logs.for_job(logger, job.id, job.task).debug("succeeded in %.2f s", seconds)
     elif state is JobState.CANCELLED:
         logs.for_job(logger, job.id, job.task).info("cancelled")
     elif outcome.end is End.INTERRUPTED:
