@@ -71,7 +71,7 @@ def test_the_warning(database, clock, caplog):
     text = record.getMessage()
     assert f"'mail' with executor 'thread' on database '{database}'" in text
     named = "" if database == "default" else f"--backend {database} "  # or the line would be for another queue
-        assert f"manage.py meanwhile worker {named}--queues mail --threads 8" in text
+    assert f"manage.py meanwhile worker {named}--queues mail --threads 8" in text
 
     clock.now += PERIOD - 1
     task.enqueue(1)

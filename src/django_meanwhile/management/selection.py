@@ -72,8 +72,8 @@ def find_job(text: str, backend: str | None) -> tuple[Store, Job]:
     if not matches:
         where = ", ".join(repr(database) for database in databases)
         raise CommandError(
-            f"No job {escape(text)} in database {where}. Either it was not committed (its transaction is still open, or "
-            "was rolled back), or it ended and was deleted (setting MEANWHILE['RETENTION'])."
+            f"No job {escape(text)} in database {where}. Either it was not committed (its transaction is open, or was "
+            "rolled back), or it ended and was deleted (setting MEANWHILE['RETENTION'])."
         )
     if len(matches) > 1:
         lines = [f"  {job.pk}  {JobState(job.state).name}  {escape(job.task)}" for _, job in matches[:SHOWN]]
