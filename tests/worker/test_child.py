@@ -17,6 +17,7 @@ from django_meanwhile.compat import TaskResultStatus, task_finished
 from django_meanwhile.core.job import WorkerRow
 from django_meanwhile.core.states import Executor as Kind
 from django_meanwhile.core.states import JobState
+from django_meanwhile.executors import main
 from django_meanwhile.worker import child as module
 from django_meanwhile.worker.channel import Sender
 from django_meanwhile.worker.child import Child
@@ -420,8 +421,10 @@ def test_max_tasks_recycles_the_child(make):
 
 
 @pytest.fixture
-def serve():
+def serve(monkeypatch):
     """Serve a child in pytest's main thread while ``meanwhile`` runs beside it."""
+    # It closes its thread's connections for good; the main thread's are pytest's, who has to drop the databases.
+    monkeypatch.setattr(main, "close_thread_connections", lambda: None)
     old = signal.getsignal(signal.SIGTERM)
 
     def serve_it(bench, meanwhile):
