@@ -12,7 +12,8 @@ from django.utils.log import AdminEmailHandler
 from django_meanwhile.compat import DIALECT, TaskResultStatus, task_finished
 from django_meanwhile.tasks.attempts import TaskError
 from django_meanwhile.tasks.backend import DatabaseBackend
-from django_meanwhile.worker.herald import Failure, Herald, send
+from django_meanwhile.tasks.finished import Failure, send
+from django_meanwhile.worker.herald import Herald
 from tests.worker.fakes import WITHIN, away
 
 DETAIL = """\
@@ -172,7 +173,7 @@ def test_the_dialects_own_record_of_a_failure_has_its_traceback(dialect_log):
     assert record.getMessage() == "Task id=1 path=reports.tasks.divide state=FAILED"
     printed = logging.Formatter().format(record).splitlines()[1:]
     assert printed == [
-        "django_meanwhile.worker.herald.Failure: ZeroDivisionError: division by zero",
+        "django_meanwhile.tasks.finished.Failure: ZeroDivisionError: division by zero",
         *(f"    {line}" for line in DETAIL.splitlines()),
     ]
 

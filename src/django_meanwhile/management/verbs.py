@@ -14,12 +14,13 @@ from uuid import UUID
 from django.core.exceptions import ImproperlyConfigured
 
 from .. import logs
-from ..compat import task_backends, task_finished
+from ..compat import task_finished
 from ..core.errors import MeanwhileError
 from ..core.states import JobState
 from ..models import Attempt, Job
 from ..store import Store, wake
 from ..tasks.attempts import TaskError
+from ..tasks.finished import send
 from ..tasks.registry import resolve
 from ..tasks.result import from_row
 from ..tasks.transactions import after_commit
@@ -59,12 +60,12 @@ def _announce_ends(database: str, job_ids: Collection[UUID]) -> None:
         attempts.setdefault(row.job_id, []).append(TaskError.from_row(row))
     for job in Job.objects.using(database).filter(pk__in=job_ids):
         try:
-            backend = task_backends[job.backend]
             task = resolve(job.task).with_overrides(json.loads(job.overrides), backend=job.backend)
+            task.get_backend()
             result = from_row(job, attempts.get(job.pk, []), task)
         except (MeanwhileError, ImproperlyConfigured, ValueError) as error:
             logs.for_job(logger, job.pk, job.task).info(
                 "cancelled; task_finished is not sent, for there is no result: %s", error
             )
             continue
-        task_finished.send_robust(sender=type(backend), task_result=result)
+        send(result)

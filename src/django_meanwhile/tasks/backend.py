@@ -16,13 +16,14 @@ from django.apps import apps
 from django.core.checks import CheckMessage
 from django.db import router
 
-from ..compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_backends, task_finished
+from ..compat import BaseTaskBackend, InvalidTask, TaskResultDoesNotExist, task_backends
 from ..core.errors import InvalidOption, NotCancellable
 from ..core.states import JobState
 from ..store import get_store, wake
 from .attempts import TaskError
 from .backend_checks import check_backend
 from .enqueue import Arguments, enqueue
+from .finished import send
 from .refusals import explained, refuse_uninstalled
 from .registry import resolve
 from .result import from_row
@@ -161,7 +162,7 @@ class DatabaseBackend(BaseTaskBackend):
 
     def _announce_end(self, result_id: str) -> None:
         """Send ``task_finished`` for a job that never ran: nobody else will."""
-        task_finished.send_robust(sender=type(self), task_result=self.get_result(result_id))
+        send(self.get_result(result_id))
 
     # --- reading rows -------------------------------------------------------------------
 

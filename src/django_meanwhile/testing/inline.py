@@ -27,7 +27,6 @@ from asgiref.sync import async_to_sync
 from django.db import transaction
 
 from .. import conf
-from ..compat import task_finished
 from ..core.errors import TaskTimeout
 from ..core.job import WorkerRow
 from ..core.outcome import Charged, End, Outcome, decide
@@ -36,6 +35,7 @@ from ..core.states import JobState
 from ..executors.base import Executor
 from ..models import Job
 from ..run.pipeline import Call, acall, call, conclude, failed
+from ..tasks.finished import send
 from ..worker.completer import Completer, Ending
 from ..worker.policy import load_result
 from ..worker.upkeep import ORPHANED
@@ -162,7 +162,7 @@ class InlineWorker:
             result = load_result(_backend_of(self._store.alias, run), run.job_id)
         else:
             result = bound.result.with_outcome(outcome, state)
-        task_finished.send_robust(sender=type(result.task.get_backend()), task_result=result)
+        send(result)
 
 
 def _backend_of(alias: str, run: Run) -> str:
