@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,7 @@ def start() -> bool:
         watch.expect(STARTS_WITHIN)
         if not _waits_at_exit and not serving.is_runserver():  # whose reloads should not wait
             _waits_at_exit = True
-            atexit.register(stop, GONE_WITHIN)
+            _wait_at_exit()
         return bool(_keepers)
 
 
@@ -106,6 +107,17 @@ def stop(timeout: float = 5.0) -> bool:
     end = _clock.monotonic() + timeout
     ends = [keeper.join(max(0.0, end - _clock.monotonic())) for keeper in keepers]
     return all(ends)
+
+
+def _wait_at_exit() -> None:
+    """Have the exit of this process, if it is orderly, wait for the end of the worker."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or process.parent_process() is None:
+        atexit.register(stop, GONE_WITHIN)
+    else:  # a server's process made by multiprocessing: before Python 3.13 it passes by atexit if it was forked
+        from multiprocessing.util import Finalize  # noqa: PLC0415 - of use here only
+
+        Finalize(None, stop, args=(GONE_WITHIN,), exitpriority=0)
 
 
 # --- the first request, the first job -------------------------------------------------------
