@@ -423,8 +423,9 @@ def test_max_tasks_recycles_the_child(make):
 @pytest.fixture
 def serve(monkeypatch):
     """Serve a child in pytest's main thread while ``meanwhile`` runs beside it."""
-    # It closes its thread's connections for good; the main thread's are pytest's, who has to drop the databases.
-    monkeypatch.setattr(main, "close_thread_connections", lambda: None)
+    # It tidies and closes its thread's connections; the main thread's are pytest's, who has to drop the databases.
+    for name in ("tidy", "close_thread_connections"):
+        monkeypatch.setattr(main, name, lambda: None)
     old = signal.getsignal(signal.SIGTERM)
 
     def serve_it(bench, meanwhile):
