@@ -11,7 +11,7 @@ import pytest
 from tests.playground import Playground, Project, eventually
 from tests.processes.harness import enqueue, job, said
 
-from .servers import EMBEDDED, serve, supervisors, wait_for_worker, workers_tree
+from .servers import EMBEDDED, Server, serve, supervisors, wait_for_worker, workers_tree
 
 GONE_WITHIN = 3.0
 AGAIN_WITHIN = 5.0
@@ -73,15 +73,32 @@ def test_a_server_that_ends_in_good_order_waits_for_its_worker(site: Project, ki
     assert job(site, job_id)["state"] == 2
 
 
-def test_a_signal_to_everybody_is_one_signal(site: Project) -> None:
+def _last_request(site: Project, server: Server, *, owner: bool) -> tuple[threading.Thread, str]:
+    """Ask for a page that waits, of the server process that brought the worker along, or of another one."""
+    server.get("/inside/")
+    wait_for_worker(site)
+    (supervisor,) = supervisors(site)
+    for number in range(100):
+        key = f"last-request-{number}"
+        asking = threading.Thread(target=server.get, args=(f"/slow/{key}/",))
+        asking.start()
+        (line,) = eventually(lambda key=key: said(site, "asked", key), within=30)
+        if (line.pid == supervisor.ppid()) == owner:
+            return asking, key
+        (site.path / key).touch()
+        asking.join()
+    pytest.fail("gunicorn gave all requests to one process")
+
+
+@pytest.mark.parametrize("owner", [True, False], ids=["its-own-process-answers", "another-process-answers"])
+def test_a_signal_to_everybody_is_one_signal(site: Project, owner: bool) -> None:
     """SIGTERM to the server and its worker alike, as a service manager sends it: a job that ends within the grace
     period is finished, and while the server still answers its last request nobody starts another worker.
     """
     server = serve(site, "gunicorn-threads")
+    answered, key = _last_request(site, server, owner=owner)
     job_id = server.enqueue("pause_process", "short", 0.7)
-    answered = threading.Thread(target=server.get, args=("/slow/last-request/",))
-    answered.start()
-    eventually(lambda: said(site, "begin", "short") and said(site, "asked", "last-request"), within=30)
+    eventually(lambda: said(site, "begin", "short"), within=30)
     for process in site.processes():
         process.terminate()
     eventually(lambda: not workers_tree(site), within=10)
@@ -91,9 +108,9 @@ def test_a_signal_to_everybody_is_one_signal(site: Project) -> None:
     for _ in range(20):  # four times as long as another would take to be started
         another += supervisors(site)
         time.sleep(0.1)
-    assert not another
-    (site.path / "last-request").touch()
+    (site.path / key).touch()
     answered.join()
+    assert not another
     server.running.wait(20)
     assert job(site, waiting)["state"] == 2
     again = serve(site, "gunicorn-threads")

@@ -42,7 +42,7 @@ def main(specification: Specification) -> None:
     leash = Leash(specification["pipe"], lock)
     leash.hold()
     os.nice(NICENESS)
-    signal.signal(signal.SIGTERM, lambda *_: _stopped(lock))  # until the supervisor has its own
+    signal.signal(signal.SIGTERM, lambda *_: (_note_stop(lock), _leave(0)))  # until the supervisor has its own
     # A server's thread may have started us with signals blocked, and the mask outlives exec.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
     with _refusing_broken_code():
@@ -63,16 +63,17 @@ def main(specification: Specification) -> None:
         predecessors=[UUID(text) for text in specification["predecessors"]],
         inherit=(lock,),
         until=leash.server_is_gone.is_set,
+        told=lambda: _note_stop(lock),
     )
-    if not leash.server_is_gone.is_set():
-        _stopped(lock)
     _leave(status)
 
 
-def _stopped(lock: int) -> NoReturn:
-    """End after somebody has told this worker to stop, and let no other server process start another at once."""
+def _note_stop(lock: int) -> None:
+    """Note that somebody has told this worker to stop: no process of a server that runs now starts another at once.
+
+    Even if the process that brought this one along has ended by then: others of its server may still answer.
+    """
     write_note(lock, replace(read_note(lock), stopped_at=conf.real_clock().monotonic()))
-    _leave(0)
 
 
 def _leave(status: int) -> NoReturn:

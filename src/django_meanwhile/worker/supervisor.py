@@ -74,6 +74,7 @@ def run(
     predecessors: Collection[UUID] = (),
     inherit: tuple[int, ...] = (),
     until: Callable[[], bool] = bool,  # which says no
+    told: Callable[[], object] = bool,  # which does nothing
 ) -> int:
     """Run a worker until it is told to stop; return its exit status.
 
@@ -83,7 +84,8 @@ def run(
 
     ``predecessors`` are supervisors that are certainly gone with all their children: their
     jobs are rescued at once. ``inherit`` are descriptors that every child holds. Once
-    ``until`` says yes, the worker drains as after one signal.
+    ``until`` says yes, the worker drains as after one signal. ``told`` is called once, when a
+    signal has come, before or after ``until`` said yes.
     """
     if "DJANGO_SETTINGS_MODULE" not in os.environ:
         sys.exit(
@@ -93,7 +95,7 @@ def run(
     prepare_process()
     autodiscover()
     _prepare_store(plan, predecessors)
-    return Supervisor(plan, log_level=log_level, identity=identity, inherit=inherit, until=until).run()
+    return Supervisor(plan, log_level=log_level, identity=identity, inherit=inherit, until=until, told=told).run()
 
 
 def _prepare_store(plan: WorkerPlan, predecessors: Collection[UUID]) -> None:
@@ -123,6 +125,7 @@ class Supervisor:
         identity: UUID | None = None,
         inherit: tuple[int, ...] = (),
         until: Callable[[], bool] = bool,
+        told: Callable[[], object] = bool,
     ) -> None:
         settings = conf.get_settings()
         self._plan = plan
@@ -131,9 +134,12 @@ class Supervisor:
         self._id = identity or uuid4()
         self._inherit = inherit
         self._until = until
+        self._told = told
         self._store = get_store(plan.database)
         self._children: tuple[Offspring, ...] = ()  # replaced whole: other threads iterate over it
-        self._stop_requests = 0
+        self._stop_requests = 0  # signals
+        self._said_told = False
+        self._is_draining = False
         self._kill_at: float | None = None
         self._said_ready = False
         self._revive_at = 0.0
@@ -174,6 +180,7 @@ class Supervisor:
                     readable, _, _ = select.select([wakeup], [], [], TICK)
                     if readable:
                         os.read(wakeup, 4096)
+                self._say_told()
             finally:
                 self._shut_down()
         logger.info("worker %s ends", self._id)
@@ -183,19 +190,24 @@ class Supervisor:
         self._reap()
         self._watch()
         self._revive_parts()
-        if not self._stop_requests and self._until():
-            self._stop_requests = 1
-        if self._stop_requests:
+        self._say_told()
+        self._is_draining = self._is_draining or bool(self._stop_requests) or self._until()
+        if self._is_draining:
             self._drain()
         else:
             self._spawn_missing()
             self._say_ready()
             if self._plan.drain and self._upkeep.queue_is_empty:
                 logger.info("nothing is due: draining")
-                self._stop_requests = 1
+                self._is_draining = True
+
+    def _say_told(self) -> None:
+        if self._stop_requests and not self._said_told:
+            self._said_told = True
+            self._told()
 
     def _is_over(self) -> bool:
-        return bool(self._stop_requests) and not self._children
+        return self._is_draining and not self._children
 
     def _shut_down(self) -> None:
         """Leave no process and, if the database allows, no job behind."""
