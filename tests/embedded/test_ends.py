@@ -91,7 +91,7 @@ def _last_request(site: Project, server: Server, *, owner: bool) -> tuple[thread
 
 
 @pytest.mark.parametrize("owner", [True, False], ids=["its-own-process-answers", "another-process-answers"])
-def test_a_signal_to_everybody_is_one_signal(site: Project, owner: bool) -> None:
+def test_a_signal_to_everybody_is_one_signal(site: Project, *, owner: bool) -> None:
     """SIGTERM to the server and its worker alike, as a service manager sends it: a job that ends within the grace
     period is finished, and while the server still answers its last request nobody starts another worker.
     """

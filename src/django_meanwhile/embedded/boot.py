@@ -42,7 +42,7 @@ def main(specification: Specification) -> None:
     leash = Leash(specification["pipe"], lock)
     leash.hold()
     os.nice(NICENESS)
-    signal.signal(signal.SIGTERM, lambda *_: (_note_stop(lock), _leave(0)))  # until the supervisor has its own
+    signal.signal(signal.SIGTERM, lambda *_: _stopped(lock))  # until the supervisor has its own
     # A server's thread may have started us with signals blocked, and the mask outlives exec.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD})
     with _refusing_broken_code():
@@ -66,6 +66,12 @@ def main(specification: Specification) -> None:
         told=lambda: _note_stop(lock),
     )
     _leave(status)
+
+
+def _stopped(lock: int) -> NoReturn:
+    """End after somebody has told this worker to stop."""
+    _note_stop(lock)
+    _leave(0)
 
 
 def _note_stop(lock: int) -> None:
