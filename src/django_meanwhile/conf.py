@@ -9,11 +9,12 @@ system checks (``checks``) and, where something is about to run on them, an
 from __future__ import annotations
 
 import difflib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
@@ -56,6 +57,26 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConcurrentSettings:
+    """``MEANWHILE["CONCURRENT"]``: what ``concurrent`` may use in each process. Durations are seconds."""
+
+    #: Threads of ``default_executor()``.
+    max_workers: int = 8
+    #: Calls that may wait for one of them, and what happens to the next one.
+    max_queued: int = 1000
+    when_full: Literal["wait", "reject"] = "wait"
+    #: Connections to one database that all our threads of a process hold at once, and how long a call waits for one.
+    connections: int = 8
+    connection_timeout: float = 30.0
+    #: An idle thread ends after this long, and closes its connections.
+    idle: float = 10.0
+    #: Processes of ``parallel_map(executor="process")``.
+    processes: int = field(default_factory=lambda: os.cpu_count() or 1)
+    #: What coroutines of ``create_task()`` have at the end of the server.
+    drain: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Every setting with its default. Durations are seconds."""
 
@@ -70,8 +91,11 @@ class Settings:
     context: tuple[str, ...] = ()
     #: The web server brings its worker along. Without the key: the value of DEBUG.
     embedded: bool = False
+    #: What to do about code that leaks connections. Without the key: "warn" under DEBUG, "off" elsewhere.
+    guard: Literal["off", "warn", "repair"] = "off"
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     retention: Retention = field(default_factory=Retention)
+    concurrent: ConcurrentSettings = field(default_factory=ConcurrentSettings)
 
     @property
     def margin(self) -> float:
@@ -98,12 +122,16 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
     raw = getattr(django_settings, "MEANWHILE", {})
     values = reader.section("MEANWHILE", raw, _SCHEMA)
     values.setdefault("embedded", bool(django_settings.DEBUG))
+    values.setdefault("guard", "warn" if django_settings.DEBUG else "off")
     if isinstance(raw, Mapping):
         for key, cls, schema in (
             ("WORKER", WorkerSettings, _WORKER),
             ("RETENTION", Retention, _RETENTION),
+            ("CONCURRENT", ConcurrentSettings, _CONCURRENT),
         ):
             section = reader.section(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
+            if cls is ConcurrentSettings and "max_workers" in section:
+                section.setdefault("connections", section["max_workers"])
             values[key.lower()] = cls(**section)
         if "lease" in values:  # what depends on it follows it, unless it is set as well
             values.setdefault("beat", values["lease"] / 3)
@@ -175,6 +203,18 @@ def _flag(value: Any) -> bool:
     return value
 
 
+def one_of(*words: str) -> Parse:
+    """Accept one of a few words."""
+
+    def parse(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            rule = f"must be {' or '.join(repr(word) for word in words)}"
+            raise ValueError(rule)
+        return value
+
+    return parse
+
+
 def _names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, list | tuple | set):
         rule = 'must be a list of strings, as in ["default", "mail"]'
@@ -203,6 +243,8 @@ _SCHEMA: dict[str, Parse] = {
     "EMBEDDED": _flag,
     "WORKER": _section,
     "RETENTION": _section,
+    "GUARD": one_of("off", "warn", "repair"),
+    "CONCURRENT": _section,
 }
 KEYS = frozenset(_SCHEMA)
 """The keys of ``MEANWHILE``."""
@@ -216,6 +258,17 @@ _WORKER: dict[str, Parse] = {
 }
 WORKER_KEYS = frozenset(_WORKER)
 """The keys of ``MEANWHILE["WORKER"]``."""
+
+_CONCURRENT: dict[str, Parse] = {
+    "max_workers": whole(1, 1000),
+    "max_queued": whole(0, 1_000_000),
+    "when_full": one_of("wait", "reject"),
+    "connections": whole(1, 1000),
+    "connection_timeout": seconds(0, 3600),
+    "idle": seconds(0, 86_400),
+    "processes": whole(1, 1000),
+    "drain": seconds(0, 3600),
+}
 
 _AGE = optional(seconds(0, 3650 * DAY))
 _RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}

@@ -11,6 +11,16 @@
     ├── NotCancellable                   the job has already ended
     ├── ResultTimeout (TimeoutError)     result.wait(timeout=…) ran out
     ├── UnknownTask (LookupError)        a stored name that no installed app registers
+    ├── ConcurrencyError                 parallel code that would go wrong (django_meanwhile.concurrent)
+    │   ├── InsideTransaction            it could not see, or would outlive, the caller's open transaction
+    │   ├── QueueFull                    an executor that rejects has no room
+    │   ├── WouldDeadlock                everybody who could run the awaited call waits for it
+    │   ├── NotAllowed (TypeError)       a call that this way of running cannot take
+    │   ├── NoLastingLoop                a coroutine that nobody would run to its end
+    │   ├── SnapshotUnavailable          one snapshot for all, on a database that has none
+    │   ├── ConnectionTimeout (TimeoutError)   the process's share of connections was not free in time
+    │   ├── LockTimeout (TimeoutError)   somebody else kept the lock
+    │   └── LockLost                     the lock went to somebody else while it was held
     ├── Retry                            raised *by a body*: run me again
     └── JobStopped                       raised *in a body*: it should end now
         ├── Cancelled                    somebody asked for it
@@ -63,6 +73,46 @@ class ResultTimeout(MeanwhileError, TimeoutError):
 
 class UnknownTask(MeanwhileError, LookupError):
     """A stored task name that no installed app registers."""
+
+
+class ConcurrencyError(MeanwhileError):
+    """Base of what ``django_meanwhile.concurrent`` raises on its own account."""
+
+
+class InsideTransaction(ConcurrencyError):
+    """Parallel code inside ``atomic()``: on connections of its own it could not see what the transaction wrote."""
+
+
+class QueueFull(ConcurrencyError):
+    """The executor rejects what it has no room for."""
+
+
+class WouldDeadlock(ConcurrencyError):
+    """A call waits for one that can never run, as every thread that could run it waits too."""
+
+
+class NotAllowed(ConcurrencyError, TypeError):
+    """A callable, coroutine or queryset that this way of running it cannot take."""
+
+
+class NoLastingLoop(ConcurrencyError):
+    """No event loop that outlives the caller: the coroutine would be cancelled half-way."""
+
+
+class SnapshotUnavailable(ConcurrencyError):
+    """The database cannot give several connections one snapshot."""
+
+
+class ConnectionTimeout(ConcurrencyError, TimeoutError):
+    """The process holds as many connections as it may, and none became free in time."""
+
+
+class LockTimeout(ConcurrencyError, TimeoutError):
+    """The lock was not free in time."""
+
+
+class LockLost(ConcurrencyError):
+    """The lock went to somebody else before its holder was done."""
 
 
 class Retry(MeanwhileError):
