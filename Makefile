@@ -32,6 +32,23 @@ bench: $(VENV)/.installed-dev  ## measure throughput and latency here
 bench-requests: $(VENV)/.installed-dev  ## measure what a server's requests feel of its embedded worker
 	@$(BIN)/python -m benchmarks.requests $(ARGS)
 
+.PHONY: bench-concurrent
+bench-concurrent: $(VENV)/.installed-dev  ## measure concurrency inside a request, side by side with what is usual
+	@$(BIN)/python -m benchmarks.concurrent $(ARGS)
+
+.PHONY: bench-leaks
+bench-leaks: $(VENV)/.installed-dev  ## count the connections that are open after 10,000 requests
+	@$(BIN)/python -m benchmarks.leaks $(ARGS)
+
+.PHONY: bench-servers
+bench-servers: $(VENV)/.installed-dev  ## measure requests per second of serve and of other servers (needs wrk)
+	@$(BIN)/python -m benchmarks.servers $(ARGS)
+
+.PHONY: bench-plots
+bench-plots: $(VENV)/.installed-dev  ## draw the documentation's figures from what these have measured
+	@$(BIN)/python -m pip install --quiet --quiet --group bench
+	@$(BIN)/python -m benchmarks.plot $(ARGS)
+
 ##@ Work on it
 
 .PHONY: test
