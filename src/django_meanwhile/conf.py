@@ -8,31 +8,22 @@ system checks (``checks``) and, where something is about to run on them, an
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .core.clock import Clock
+from .core.schema import Parse, Problem, Reader, flag, names, one_of, optional, seconds, section, whole
 
 DAY = 86_400.0
 SWEEP = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One mistake in the settings, with the line to write instead."""
-
-    message: str
-    hint: str
-    id: str = "meanwhile.E001"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +109,9 @@ def get_settings() -> Settings:
 @cache
 def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
     """Read ``settings.MEANWHILE``; also return what is wrong with it."""
-    reader = _Reader()
+    reader = Reader()
     raw = getattr(django_settings, "MEANWHILE", {})
-    values = reader.section("MEANWHILE", raw, _SCHEMA)
+    values = reader.read("MEANWHILE", raw, _SCHEMA)
     values.setdefault("embedded", bool(django_settings.DEBUG))
     values.setdefault("guard", "warn" if django_settings.DEBUG else "off")
     if isinstance(raw, Mapping):
@@ -129,7 +120,7 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
             ("RETENTION", Retention, _RETENTION),
             ("CONCURRENT", ConcurrentSettings, _CONCURRENT),
         ):
-            section = reader.section(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
+            section = reader.read(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
             if cls is ConcurrentSettings and "max_workers" in section:
                 section.setdefault("connections", section["max_workers"])
             values[key.lower()] = cls(**section)
@@ -137,7 +128,7 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
             values.setdefault("beat", values["lease"] / 3)
             values.setdefault("sweep", min(SWEEP, values["lease"] / 4))
     settings = Settings(**values)
-    reader.cross_check(settings)
+    _cross_check(settings, reader)
     return settings, tuple(reader.problems)
 
 
@@ -164,72 +155,6 @@ def real_clock() -> Clock:
 
 # --- the schema -----------------------------------------------------------------------------
 
-Parse = Callable[[Any], Any]  # returns the parsed value, or raises ValueError(rule)
-
-
-def seconds(low: float, high: float) -> Parse:
-    """Accept a number of seconds from ``low`` to ``high``."""
-
-    def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            rule = f"must be a number of seconds from {low:g} to {high:g}"
-            raise ValueError(rule)
-        return float(value)
-
-    return parse
-
-
-def whole(low: int, high: int) -> Parse:
-    """Accept a whole number from ``low`` to ``high``."""
-
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            rule = f"must be a whole number from {low} to {high}"
-            raise ValueError(rule)
-        return value
-
-    return parse
-
-
-def optional(inner: Parse) -> Parse:
-    """Accept None too."""
-    return lambda value: None if value is None else inner(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        rule = "must be True or False"
-        raise ValueError(rule)  # noqa: TRY004 - one error type for all rules
-    return value
-
-
-def one_of(*words: str) -> Parse:
-    """Accept one of a few words."""
-
-    def parse(value: Any) -> str:
-        if not isinstance(value, str) or value not in words:
-            rule = f"must be {' or '.join(repr(word) for word in words)}"
-            raise ValueError(rule)
-        return value
-
-    return parse
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, list | tuple | set):
-        rule = 'must be a list of strings, as in ["default", "mail"]'
-        raise ValueError(rule)  # noqa: TRY004 - as above
-    if not all(isinstance(name, str) and name for name in value):
-        rule = "must hold non-empty strings only"
-        raise ValueError(rule)
-    return tuple(value)
-
-
-def _section(value: Any) -> Any:
-    """Leave a nested dictionary to its own schema."""
-    return value
-
-
 _SCHEMA: dict[str, Parse] = {
     "LEASE": seconds(1, 3600),
     "BEAT": seconds(0.1, 1200),
@@ -237,14 +162,14 @@ _SCHEMA: dict[str, Parse] = {
     "POLL": seconds(0.05, 60),
     "GRACE": seconds(0, 86_400),
     "STOP_GRACE": seconds(0.1, 600),
-    "SQLITE_WAL": _flag,
-    "TASK_MODULES": _names,
-    "CONTEXT": _names,
-    "EMBEDDED": _flag,
-    "WORKER": _section,
-    "RETENTION": _section,
+    "SQLITE_WAL": flag,
+    "TASK_MODULES": names,
+    "CONTEXT": names,
+    "EMBEDDED": flag,
+    "WORKER": section,
+    "RETENTION": section,
     "GUARD": one_of("off", "warn", "repair"),
-    "CONCURRENT": _section,
+    "CONCURRENT": section,
 }
 KEYS = frozenset(_SCHEMA)
 """The keys of ``MEANWHILE``."""
@@ -253,7 +178,7 @@ _WORKER: dict[str, Parse] = {
     "threads": whole(0, 1000),
     "coroutines": whole(0, 10_000),
     "processes": whole(0, 1000),
-    "queues": _names,
+    "queues": names,
     "max_tasks": optional(whole(1, 1_000_000_000)),
 }
 WORKER_KEYS = frozenset(_WORKER)
@@ -274,75 +199,22 @@ _AGE = optional(seconds(0, 3650 * DAY))
 _RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}
 
 
-def _mend(key: str, value: Any, parse: Parse) -> str:
-    """Say what to write; what comes from the environment is text, which is the usual mistake."""
-    if isinstance(value, str):
-        if parse is _flag:
-            return f'It is text. From the environment: "{key}": os.environ.get("{key}") == "1".'
-        if parse is _names:
-            return f'It is text. Write "{key}": ["{value}"], or from the environment: os.environ["{key}"].split(",").'
-        if value.strip().replace(".", "", 1).isdigit():
-            kind = "float" if "." in value else "int"
-            return f'It is text. Write "{key}": {value.strip()}, or {kind}(...) around what comes from the environment.'
-    return "Change the value, or delete the line to use the default."
-
-
-class _Reader:
-    """Collects parsed values and problems."""
-
-    def __init__(self) -> None:
-        self.problems: list[Problem] = []
-
-    def section(self, name: str, raw: Any, schema: Mapping[str, Parse]) -> dict[str, Any]:
-        if not isinstance(raw, Mapping):
-            self._problem(f"{name} is {raw!r}: it must be a dictionary.", f"{name} = {{...}}")
-            return {}
-        values = {}
-        for key, value in raw.items():
-            if key not in schema:
-                self._unknown(name, key, schema)
-                continue
-            try:
-                parsed = schema[key](value)
-            except ValueError as error:
-                self._problem(
-                    f'{name}["{key}"] is {value!r}: it {error}.',
-                    _mend(key, value, schema[key]),
-                )
-                continue
-            if schema[key] is not _section:
-                values[key.lower()] = parsed
-        return values
-
-    def cross_check(self, settings: Settings) -> None:
-        if settings.beat * 2 > settings.lease:
-            self._problem(
-                f'MEANWHILE["BEAT"] is {settings.beat:g} s and "LEASE" is {settings.lease:g} s: '
-                "a lease must outlast two beats, or one lost beat costs every job its worker.",
-                f'Write "BEAT": {settings.lease / 3:g}, or delete the line: a third of the lease is the default.',
-            )
-        if settings.sweep > settings.lease:
-            self._problem(
-                f'MEANWHILE["SWEEP"] is {settings.sweep:g} s and "LEASE" is {settings.lease:g} s: '
-                "sweeping less often than a lease lasts only delays recovery.",
-                f'Write "SWEEP": {min(5.0, settings.lease):g}.',
-            )
-        worker = settings.worker
-        if not worker.threads + worker.coroutines + worker.processes:
-            self._problem(
-                'MEANWHILE["WORKER"] has no threads, no coroutines and no processes: such a worker could run nothing.',
-                'Write "WORKER": {"threads": 8}.',
-            )
-
-    def _unknown(self, name: str, key: object, schema: Mapping[str, Parse]) -> None:
-        near = next(
-            (found for text in (str(key), str(key).upper(), str(key).lower())
-             if (found := difflib.get_close_matches(text, schema, n=1))),
-            [],
-        )  # fmt: skip
-        known = ", ".join(schema)
-        mend = f'Did you mean "{near[0]}"?' if near else f"Known keys: {known}."
-        self._problem(f"{name} has an unknown key {key!r}.", mend)
-
-    def _problem(self, message: str, hint: str) -> None:
-        self.problems.append(Problem(message=message, hint=hint))
+def _cross_check(settings: Settings, reader: Reader) -> None:
+    if settings.beat * 2 > settings.lease:
+        reader.problem(
+            f'MEANWHILE["BEAT"] is {settings.beat:g} s and "LEASE" is {settings.lease:g} s: '
+            "a lease must outlast two beats, or one lost beat costs every job its worker.",
+            f'Write "BEAT": {settings.lease / 3:g}, or delete the line: a third of the lease is the default.',
+        )
+    if settings.sweep > settings.lease:
+        reader.problem(
+            f'MEANWHILE["SWEEP"] is {settings.sweep:g} s and "LEASE" is {settings.lease:g} s: '
+            "sweeping less often than a lease lasts only delays recovery.",
+            f'Write "SWEEP": {min(5.0, settings.lease):g}.',
+        )
+    worker = settings.worker
+    if not worker.threads + worker.coroutines + worker.processes:
+        reader.problem(
+            'MEANWHILE["WORKER"] has no threads, no coroutines and no processes: such a worker could run nothing.',
+            'Write "WORKER": {"threads": 8}.',
+        )
