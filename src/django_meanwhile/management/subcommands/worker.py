@@ -13,7 +13,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from ... import logs
-from ...conf import Parse, Settings, seconds, whole
+from ...conf import Settings
+from ...core.schema import Parse, seconds, whole
 from ...worker.plan import WorkerPlan, make_plan
 from ..backends import (
     Served,
