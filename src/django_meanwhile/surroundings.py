@@ -105,20 +105,29 @@ def capture(task: str) -> str:
     zone = _zone_name()
     if zone is not None:
         context["time_zone"] = zone
-    values = {path: _captured(path, hook, task) for path, hook in _hooks().items()}
-    values = {path: value for path, value in values.items() if value is not None}
+    values = capture_hooks(task, "not enqueued")
     if values:
         context["hooks"] = values
     return json.dumps(context)
 
 
-def _captured(path: str, hook: Hook, task: str) -> Any:
+def capture_hooks(what: str, refusal: str) -> dict[str, Any]:
+    """Return the values of the project's hooks, as ``restored_hooks`` takes them.
+
+    Raises ``ContextError`` if a hook cannot say what it is there to say: ``what`` (a task, a function) was then
+    ``refusal`` ("not enqueued", "not called").
+    """
+    values = {path: _captured(path, hook, what, refusal) for path, hook in _hooks().items()}
+    return {path: value for path, value in values.items() if value is not None}
+
+
+def _captured(path: str, hook: Hook, task: str, refusal: str) -> Any:
     """Return a hook's value as it is stored."""
     try:
         value = hook.capture()
     except Exception as error:
         raise ContextError(
-            f"{task}: not enqueued, because capture() of {path} raised {class_path(error)}: {error}. Where there is "
+            f"{task}: {refusal}, because capture() of {path} raised {class_path(error)}: {error}. Where there is "
             "nothing to restore, it should return None."
         ) from error
     if value is None:

@@ -1,0 +1,14 @@
+"""The name by which messages call a function: the path of what the user wrote. Called by all that reports calls."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+
+def name_of(function: Any) -> str:
+    """Return the dotted path of a callable, or of its class; a ``partial`` is named after its function."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
