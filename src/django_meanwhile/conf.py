@@ -19,6 +19,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from .core.address import parse_address
 from .core.clock import Clock
 from .core.schema import Parse, Problem, Reader, flag, names, one_of, optional, seconds, section, whole
 
@@ -68,6 +69,32 @@ class ConcurrentSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """``MEANWHILE["SERVER"]``: the defaults of the flags of ``manage.py serve``. Durations are seconds."""
+
+    workers: int = 1
+    #: WSGI: threads of Python in each worker, 8 without the key. ASGI: threads of Rust, 1 without the key.
+    threads: int | None = None
+    interface: Literal["auto", "wsgi", "asgi"] = "auto"
+    bind: str = "127.0.0.1:8000"
+    #: Begin anew when a file of the project changes. Without the key: the value of DEBUG. So with ``access_log``.
+    reload: bool = False
+    access_log: bool = False
+    #: Connections that may wait to be accepted, and those that each worker accepts at once (None: the server's choice).
+    backlog: int = 1024
+    backpressure: int | None = None
+    #: What requests have at the end of a worker.
+    graceful_timeout: float = 30.0
+    #: A worker is replaced after this long, and when it has this many mebibytes.
+    worker_lifetime: float | None = None
+    worker_max_rss: int | None = None
+    tls_certificate: str | None = None
+    tls_key: str | None = None
+    url_path_prefix: str = ""
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Every setting with its default. Durations are seconds."""
 
@@ -87,6 +114,7 @@ class Settings:
     worker: WorkerSettings = field(default_factory=WorkerSettings)
     retention: Retention = field(default_factory=Retention)
     concurrent: ConcurrentSettings = field(default_factory=ConcurrentSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
 
     @property
     def margin(self) -> float:
@@ -119,10 +147,13 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
             ("WORKER", WorkerSettings, _WORKER),
             ("RETENTION", Retention, _RETENTION),
             ("CONCURRENT", ConcurrentSettings, _CONCURRENT),
+            ("SERVER", ServerSettings, SERVER),
         ):
             section = reader.read(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
             if cls is ConcurrentSettings and "max_workers" in section:
                 section.setdefault("connections", section["max_workers"])
+            if cls is ServerSettings:
+                section = {"reload": bool(django_settings.DEBUG), "access_log": bool(django_settings.DEBUG)} | section
             values[key.lower()] = cls(**section)
         if "lease" in values:  # what depends on it follows it, unless it is set as well
             values.setdefault("beat", values["lease"] / 3)
@@ -153,6 +184,24 @@ def real_clock() -> Clock:
     return SystemClock()
 
 
+def _address(value: object) -> str:
+    return str(parse_address(value))
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        rule = "must be the path of a file"
+        raise ValueError(rule)
+    return os.fspath(value)
+
+
+def _url_path(value: object) -> str:
+    if not isinstance(value, str) or (value and (not value.startswith("/") or value.endswith("/"))):
+        rule = 'must begin with a slash and not end with one, as in "/shop", or be empty'
+        raise ValueError(rule)
+    return value
+
+
 # --- the schema -----------------------------------------------------------------------------
 
 _SCHEMA: dict[str, Parse] = {
@@ -170,6 +219,7 @@ _SCHEMA: dict[str, Parse] = {
     "RETENTION": section,
     "GUARD": one_of("off", "warn", "repair"),
     "CONCURRENT": section,
+    "SERVER": section,
 }
 KEYS = frozenset(_SCHEMA)
 """The keys of ``MEANWHILE``."""
@@ -194,6 +244,25 @@ _CONCURRENT: dict[str, Parse] = {
     "processes": whole(1, 1000),
     "drain": seconds(0, 3600),
 }
+
+SERVER: dict[str, Parse] = {
+    "workers": whole(1, 512),
+    "threads": optional(whole(1, 1000)),
+    "interface": one_of("auto", "wsgi", "asgi"),
+    "bind": _address,
+    "reload": flag,
+    "access_log": flag,
+    "backlog": whole(128, 65_535),
+    "backpressure": optional(whole(1, 65_535)),
+    "graceful_timeout": seconds(1, 3600),
+    "worker_lifetime": optional(seconds(60, 30 * DAY)),
+    "worker_max_rss": optional(whole(32, 1_048_576)),
+    "tls_certificate": optional(_path),
+    "tls_key": optional(_path),
+    "url_path_prefix": _url_path,
+    "log_level": one_of("debug", "info", "warning", "error", "critical"),
+}
+"""The keys of ``MEANWHILE["SERVER"]`` with their rules, which the flags of ``serve`` obey as well."""
 
 _AGE = optional(seconds(0, 3650 * DAY))
 _RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}

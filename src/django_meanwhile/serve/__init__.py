@@ -1,0 +1,22 @@
+"""``manage.py serve``: the project on Granian, by the project's own settings.
+
+::
+
+    manage.py serve ── plan ── socket ── Granian's main process
+                                             │ the listening socket, an order; a pipe back
+                                             ├──▶ server process: application ── project's code
+                                             └──▶ ...
+
+===========  ================================================================================
+plan         flags over ``MEANWHILE["SERVER"]`` over defaults; which application is served
+listening    the socket, made before anything is started, and shared by all server processes
+main         the first process: starts Granian, hears its processes, heeds signals
+application  what each server process runs: set up Django, wrap the application, watch
+lifespan     the ASGI server's start and end, for applications that know neither
+reload       changed files: as runserver watches them
+records      Granian's log records, in Python's logging
+===========  ================================================================================
+
+Called by the command ``serve``. Only this package imports Granian (the extra ``serve``), and only ``main`` does. It
+never runs a request in the first process.
+"""

@@ -1,0 +1,97 @@
+"""The listening socket: made by the first process before it starts another, and inherited by all of them.
+
+So an address that cannot be had is one line and nothing is left running; connections wait in the one queue of the
+socket while a server process is replaced, and are not refused. Called by the command ``serve``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+
+from django.core.management.base import CommandError
+
+from ..core.address import Address
+
+_REASONS = {
+    errno.EADDRINUSE: "another process listens there already. End it, or choose another one: manage.py serve {next}",
+    errno.EACCES: "this user may not. Ports below 1024 are root's: choose a higher one, manage.py serve {next}",
+    errno.EADDRNOTAVAIL: "this host has no such address. 0.0.0.0 stands for all of them",
+    errno.ENOENT: "there is no such directory",
+}
+
+
+def listen(address: Address, backlog: int) -> socket.socket:
+    """Return a socket that listens; ``CommandError`` names the address, the reason and the next step."""
+    try:
+        return _listen_on_path(Path(address.path), backlog) if address.path else _listen_on_port(address, backlog)
+    except socket.gaierror as error:
+        raise CommandError(f"Cannot listen on {address}: the host is unknown ({error.strerror}).") from None
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+        if address.path and error.errno == errno.EACCES:
+            reason = "this user may not write there"
+        raise CommandError(f"Cannot listen on {address}: {reason.format(next=_another(address))}.") from None
+
+
+def remove(address: Address, listener: socket.socket) -> None:
+    """Remove the file of a Unix socket, unless another server has put its own there."""
+    path = Path(address.path)
+    if address.path and listener.fileno() == -1 and path.is_socket() and not _answers(path):
+        path.unlink(missing_ok=True)
+
+
+def _listen_on_port(address: Address, backlog: int) -> socket.socket:
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found.sort(key=lambda each: each[0] != socket.AF_INET)  # "localhost" is 127.0.0.1, as with runserver
+    family, _, _, _, place = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there it would let two servers listen at once
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        return _ready(listener, backlog)
+    except OSError:
+        listener.close()
+        raise
+
+
+def _listen_on_path(path: Path, backlog: int) -> socket.socket:
+    if path.is_socket() and not _answers(path):  # left behind by a server that was killed
+        path.unlink()
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(os.fspath(path))
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH)
+        return _ready(listener, backlog)
+    except OSError:
+        listener.close()
+        raise
+
+
+def _ready(listener: socket.socket, backlog: int) -> socket.socket:
+    listener.listen(backlog)
+    listener.setblocking(False)
+    listener.set_inheritable(True)
+    return listener
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(os.fspath(path))
+        except OSError:
+            return False
+        return True
+
+
+def _another(address: Address) -> str:
+    if address.path:
+        return "unix:/another/path"
+    port = 8000 if address.port < 1024 else address.port + 1  # noqa: PLR2004 - as the system counts
+    return str(Address(host=address.host, port=port))

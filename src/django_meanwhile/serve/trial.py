@@ -1,0 +1,46 @@
+"""Does the project load? Asked in a process of its own, which ``main`` starts before it replaces server processes.
+
+Loads what a server process would, serves nothing, starts no worker, and ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+
+import django
+
+from .application import Order, describe, find
+
+
+def main(interface: str, application: str, source: str, *path: str) -> None:
+    """Exit with 0 if the project loads; else write why, in one line, and exit with 1."""
+    sys.path[:] = path
+    _, told = multiprocessing.Pipe(duplex=False)
+    order = Order(
+        interface="asgi" if interface == "asgi" else "wsgi",
+        application=application,
+        source=source,
+        reload=False,
+        grace=0,
+        log_level="info",
+        traceback=False,
+        told=told,
+    )
+    status = 0
+    try:
+        django.setup()
+        find(order)
+        _load_urls()
+    except Exception as error:  # noqa: BLE001 - whatever the project's code raises
+        sys.stderr.write(f"\n{describe(error)}\n")
+        status = 1
+    sys.stderr.flush()
+    os._exit(status)  # threads that the project has started do not hold it
+
+
+def _load_urls() -> None:
+    from django.urls import get_resolver  # noqa: PLC0415 - Django is set up by now
+
+    _ = get_resolver().url_patterns
