@@ -15,7 +15,8 @@ class MeanwhileConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks; bring a server's worker along, if it is wanted."""
-        from . import checks, embedded  # noqa: F401, PLC0415 - after the models are loaded
+        """Register the checks; guard connections, and bring a server's worker along, if it is wanted."""
+        from . import checks, embedded, guard  # noqa: F401, PLC0415 - after the models are loaded
 
+        guard.install()
         embedded.install()

@@ -1,0 +1,1 @@
+"""``MEANWHILE["GUARD"]``: what it notices, names and repairs, and what it leaves alone."""
