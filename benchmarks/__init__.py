@@ -11,4 +11,16 @@ working        measures: jobs run by a real worker
 figures        what a measure found: rounds, medians, ratios
 report         the table
 =============  =====================================================================
+
+Inside a request, ``make bench-concurrent`` and ``make bench-leaks``:
+
+=============  =====================================================================
+concurrent     the command; ``inside`` takes its measures, in a project of its own
+page           one page with eight slow queries, written in every way
+overhead       calls that do nothing
+leaks          the command; ``leaking`` counts, one process for each facility
+facilities     a view for each facility, naive and ours
+served         a request through WSGI or ASGI, without a server
+sides          what was measured side by side, and its table
+=============  =====================================================================
 """
