@@ -28,6 +28,9 @@ COMMANDS = {
     "uvicorn": ["-m", "uvicorn", "--port={port}", _ASGI],
     "uvicorn-workers": ["-m", "uvicorn", "--workers=2", "--port={port}", _ASGI],
     "granian": ["-m", "granian", "--interface=asgi", "--workers=2", "--port={port}", _ASGI],
+    "serve-wsgi": ["-m", "django", "serve", "--interface=wsgi", "--workers=2", "127.0.0.1:{port}"],
+    "serve-asgi": ["-m", "django", "serve", "--interface=asgi", "--workers=2", "127.0.0.1:{port}"],
+    "serve-reload": ["-m", "django", "serve", "--reload", "127.0.0.1:{port}"],
     "granian-wsgi": ["-m", "granian", "--interface=wsgi", "--workers=2", "--port={port}", _WSGI],
 }
 _BOOTS = ("django_meanwhile.embedded.boot", "django_meanwhile.worker.boot")

@@ -29,6 +29,10 @@ ENDS = [
     ("uvicorn-workers", signal.SIGKILL),
     ("granian", signal.SIGTERM),
     ("granian-wsgi", signal.SIGKILL),
+    ("serve-wsgi", signal.SIGTERM),
+    ("serve-asgi", signal.SIGINT),
+    ("serve-asgi", signal.SIGKILL),
+    ("serve-reload", signal.SIGINT),
 ]
 
 
@@ -61,7 +65,7 @@ def test_a_worker_ends_with_its_server(site: Project, kind: str, number: int) ->
     _ends(site, kind, number)
 
 
-@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-threads", "granian", "granian-wsgi"])
+@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-threads", "granian", "granian-wsgi", "serve-wsgi", "serve-asgi"])
 def test_a_server_that_ends_in_good_order_waits_for_its_worker(site: Project, kind: str) -> None:
     """When its last process is gone, the worker is gone and the job given back: a container may end with the server."""
     server = serve(site, kind)

@@ -24,6 +24,9 @@ RUNSERVER = [
     (["manage.py", "runserver", "--help"], {"RUN_MAIN": "true"}, False),
     (["manage.py", "runserver_plus"], {"WERKZEUG_RUN_MAIN": "true"}, True),
     (["manage.py", "migrate"], {"RUN_MAIN": "true"}, False),
+    (["manage.py", "serve"], {"RUN_MAIN": "true"}, True),
+    (["manage.py", "serve"], {}, False),
+    (["manage.py", "serve", "--noreload"], {}, False),
     (["manage.py"], {"RUN_MAIN": "true"}, False),
     ([], {}, False),
 ]

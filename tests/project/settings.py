@@ -2,6 +2,7 @@
 
 ``MEANWHILE_TEST_DB``        JSON of ``DATABASES["default"]``
 ``MEANWHILE_TEST_SETTINGS``  JSON of ``MEANWHILE`` (default: empty)
+``MEANWHILE_TEST_EXTRA``     JSON of any further settings
 ``MEANWHILE_TEST_IMPORT``    a module to import, for tests of the autoreloader that change it
 """
 
@@ -29,6 +30,8 @@ _NO_DATABASE = (
 DATABASES: dict[str, dict[str, Any]] = {"default": json.loads(os.environ.get("MEANWHILE_TEST_DB", _NO_DATABASE))}
 TASKS = {"default": {"BACKEND": "django_meanwhile.backends.DatabaseBackend", "QUEUES": []}}
 MEANWHILE: dict[str, Any] = json.loads(os.environ.get("MEANWHILE_TEST_SETTINGS", "{}"))
+
+globals().update(json.loads(os.environ.get("MEANWHILE_TEST_EXTRA", "{}")))
 
 if _WATCHED := os.environ.get("MEANWHILE_TEST_IMPORT"):
     import_module(_WATCHED)

@@ -25,8 +25,13 @@ _ONLY_ASK = frozenset({"-h", "--help", "--version"})
 
 
 def is_runserver() -> bool:
-    """Whether ``runserver`` serves here: with autoreload, its second process, which is started anew each time."""
+    """Whether ``runserver`` serves here: with autoreload, its second process, which is started anew each time.
+
+    Or ``serve``, as it does in development.
+    """
     words = sys.argv[1:]
+    if words[:1] == ["serve"]:  # ours: its processes know it of themselves if files are watched, and the first is none
+        return os.environ.get("RUN_MAIN") == "true"
     if not words or words[0] not in _RUNSERVERS or _ONLY_ASK & set(words):
         return False
     return "--noreload" in words or os.environ.get("RUN_MAIN") == "true" or "WERKZEUG_RUN_MAIN" in os.environ
