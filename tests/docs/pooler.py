@@ -10,7 +10,6 @@ import configparser
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from psycopg.rows import dict_row
 
 from tests import watchdog
 from tests.playground import eventually
+from tests.ports import free_port
 from tests.servers import Server
 
 PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")  # outside the PATH of ordinary users
@@ -36,9 +36,7 @@ class Pooler:
 
     def __init__(self, ini: str, server: Server, database: str) -> None:
         self.server, self.database = server, database
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.ini = configparser.ConfigParser()
         self.ini.read_string(ini)
         self._directory = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=watchdog.run_directory()))

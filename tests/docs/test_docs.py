@@ -5,7 +5,6 @@ import configparser
 import json
 import re
 import shlex
-import socket
 import sys
 import tomllib
 import urllib.request
@@ -16,6 +15,7 @@ import pytest
 from django.conf import settings
 
 from tests.playground import eventually
+from tests.ports import free_port
 
 from .pages import ARCHITECTURE, DOCS, PAGES, README, ROOT, Block, Page, page
 from .site import Site
@@ -57,9 +57,7 @@ def test_the_first_screen_has_two_commands() -> None:
 def test_the_readme_works_to_the_letter(site: Site) -> None:
     """Who follows the README and starts runserver has a view that answers 202, and the report: no worker to start."""
     site.use(README)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = site.start("runserver", f"127.0.0.1:{port}")
     server.wait_for("Quit the server")
 

@@ -9,8 +9,9 @@ import pytest
 
 from django_meanwhile import conf
 from tests.playground import Running, eventually
+from tests.ports import free_port
 
-from .howto import fetch, free_port, start
+from .howto import fetch, start
 from .pages import README, page
 from .site import Site
 

@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from tests.playground import eventually
+from tests.ports import free_port
 
-from .howto import block, fetch, free_port, longest_stop, path, shell, start, worker_options
+from .howto import block, fetch, longest_stop, path, shell, start, worker_options
 from .pages import README, page
 from .site import Site
 

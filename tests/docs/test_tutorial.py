@@ -8,7 +8,6 @@ is the one that is printed, as a reader would: not too often, for the worker ste
 import re
 import shlex
 import signal
-import socket
 import sys
 import threading
 import urllib.error
@@ -19,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.playground import Project, Running, eventually
+from tests.ports import free_port
 
 from .pages import Block, page
 
@@ -33,9 +33,7 @@ class Reader(Project):
 
     def __init__(self, path: Path) -> None:
         super().__init__("sqlite", path, {"NAME": str(path / "db.sqlite3")}, NotImplemented)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.job = "no job yet"
         self.server: Running | None = None
 

@@ -11,9 +11,11 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
+import gunicorn.config
 import psutil
 
 from tests.playground import Project, Running, eventually
+from tests.ports import free_port
 
 EMBEDDED = {"EMBEDDED": True, "WORKER": {"threads": 2, "coroutines": 2, "processes": 1}}
 
@@ -33,6 +35,13 @@ COMMANDS = {
     "serve-reload": ["-m", "django", "serve", "--reload", "127.0.0.1:{port}"],
     "granian-wsgi": ["-m", "granian", "--interface=wsgi", "--workers=2", "--port={port}", _WSGI],
 }
+# gunicorn's own thread for its control socket logs while the first process forks: a child may be born into its lock.
+for _command in COMMANDS.values():
+    if "gunicorn" in _command and hasattr(gunicorn.config, "ControlSocketDisable"):
+        _command.insert(2, "--no-control-socket")
+PROCESSES = {"gunicorn": 5, "gunicorn-threads": 3, "gunicorn-preload": 5}
+"""How many processes a server has once it is complete."""
+
 _BOOTS = ("django_meanwhile.embedded.boot", "django_meanwhile.worker.boot")
 
 
@@ -49,7 +58,7 @@ class Server:
     def get(self, path: str, **query: Any) -> str:
         """Return the body of one page; the query's values are sent as JSON."""
         text = "&".join(f"{name}={urllib.request.quote(json.dumps(value))}" for name, value in query.items())
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}?{text}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}?{text}", timeout=60) as answer:
             return answer.read().decode()
 
     def enqueue(self, task: str, *args: Any) -> str:
@@ -73,9 +82,7 @@ class Server:
 
 def serve(project: Project, kind: str, **env: str) -> Server:
     """Start a server of that kind and wait until it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, *(word.format(port=port) for word in COMMANDS[kind])]
     # gunicorn's own warnings are not ours; locks of other tests' projects lie elsewhere.
     running = project._start(command, kind, {"TMPDIR": str(project.path), "PYTHONWARNINGS": "default"} | env)
@@ -87,12 +94,18 @@ def serve(project: Project, kind: str, **env: str) -> Server:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     eventually(answers, within=30, what=f"{kind} answers")
+    if kind in PROCESSES:  # the first one listens before it has forked the others
+        eventually(lambda: len(server.processes()) == PROCESSES[kind], within=30, what=f"all processes of {kind}")
     return server
 
 
 def supervisors(project: Project) -> list[psutil.Process]:
-    """Return the first process of each living embedded worker."""
-    return [process for process in project.processes() if _boot_of(process) == _BOOTS[0]]
+    """Return the first process of each living embedded worker.
+
+    A child that it has just forked has its command line, until exec gives it one of its own.
+    """
+    found = {process.pid: process for process in project.processes() if _boot_of(process) == _BOOTS[0]}
+    return [process for process in found.values() if _parent_of(process) not in found]
 
 
 def workers_tree(project: Project) -> list[psutil.Process]:
@@ -107,6 +120,13 @@ def wait_for_worker(project: Project) -> None:
         within=30,
         what="the embedded worker's children have registered",
     )
+
+
+def _parent_of(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def _boot_of(process: psutil.Process) -> str | None:

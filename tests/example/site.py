@@ -8,7 +8,7 @@ from pathlib import Path
 
 import django_meanwhile
 from example.tour.server import Server
-from tests import watchdog
+from tests import ports, watchdog
 
 _PACKAGE = Path(django_meanwhile.__path__[0]).resolve().parent
 
@@ -22,7 +22,7 @@ def make_server(directory: Path) -> Server:
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(directory),
     }
-    return Server(directory, environment=environment)
+    return Server(directory, port=ports.free_port(), environment=environment)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ import urllib.request
 
 import pytest
 
-from example.tour.server import EXAMPLE, free_port, until
+from example.tour.server import EXAMPLE, until
 from tests import watchdog
 from tests.example.site import _PACKAGE
+from tests.ports import free_port
 
 MARK = "MEANWHILE_TEST_PROGRAM"
 OUTCOMES = {
