@@ -24,7 +24,7 @@ def send(seconds):
     time.sleep(seconds)
 
 
-@task(max_attempts=3, backoff=ExponentialBackoff(first=3600, jitter=0))
+@task(max_attempts=3, backoff=ExponentialBackoff(first=3599, jitter=0))
 def fails():
     raise OSError("the provider does not answer")
 

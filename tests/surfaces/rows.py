@@ -15,6 +15,10 @@ from django_meanwhile.models import Attempt, Job, Worker
 TASK = "tests.project.tasks.nothing"
 
 
+HOUR_AND_A_HALF = 5400.0
+"""Seconds that are written "1 h 30 min" for a whole minute from then on: a slow machine changes no text."""
+
+
 def ago(seconds: float) -> dt.datetime:
     """Return the moment ``seconds`` ago."""
     return timezone.now() - dt.timedelta(seconds=seconds)
@@ -76,13 +80,14 @@ class Rows:
 
     def attempt(self, job: Job, epoch: int = 1, **columns) -> Attempt:
         """Insert a run of ``job`` that did not succeed."""
+        began = ago(50)
         values = {
             "job_id": job.pk,
             "epoch": epoch,
             "worker_id": uuid.uuid4(),
             "kind": AttemptKind.FAILED,
-            "started_at": ago(50),
-            "ended_at": ago(45),
+            "started_at": began,
+            "ended_at": began + dt.timedelta(seconds=5),
             "exception": "builtins.ValueError",
             "detail": 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no luck\n',
         }

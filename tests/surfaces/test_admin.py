@@ -17,7 +17,7 @@ from django_meanwhile.admin import JobAdmin, WorkerAdmin, filters, listing
 from django_meanwhile.core.states import AttemptKind, JobState
 from django_meanwhile.models import Job, Worker
 
-from .rows import ago
+from .rows import HOUR_AND_A_HALF, ago
 
 XSS = "</pre><script>alert('x')</script>\x1b[31m\u202e"
 JOBS = "admin:meanwhile_job_changelist"
@@ -312,16 +312,16 @@ def test_the_history_page_works(admin_client, rows):
 def test_workers_are_listed_with_their_life_and_what_they_run(admin_client, rows):
     """Living, silent and dead; how many jobs each runs; its page lists them with links."""
     living = rows.worker(host="alive1", queues="mail")
-    rows.worker(host="silent1", lease=-60)
-    rows.worker(host="dead1", lease=-60, dead_at=ago(30))
+    rows.worker(host="silent1", lease=-HOUR_AND_A_HALF)
+    rows.worker(host="dead1", lease=-60, dead_at=ago(HOUR_AND_A_HALF))
     jobs = [rows.job(JobState.RUNNING, worker_id=living.pk, task=f"a.b{n}") for n in range(2)]
     rows.job(JobState.SUCCESSFUL, last_worker_id=living.pk, task="a.ended")
     html = page(admin_client, WORKERS)
     for text in (
         "alive1:4711",
         "lives, lease for another",
-        "silent: its lease ran out 1 min ago",
-        "dead for 30 s",
+        "silent: its lease ran out 1 h 30 min ago",
+        "dead for 1 h 30 min",
         '<td class="field-busy">2</td>',
     ):
         assert text in html, text

@@ -20,7 +20,7 @@ from django_meanwhile.models import Job
 from django_meanwhile.store import get_store
 
 from .conftest import BACKEND
-from .rows import TASK, Rows, ago
+from .rows import HOUR_AND_A_HALF, TASK, Rows, ago
 
 
 def _jobs(meanwhile, *flags):
@@ -97,9 +97,9 @@ def test_filters_narrow_down_together(meanwhile, rows):
 
 def test_a_running_job_that_was_asked_to_stop_is_listed(meanwhile, rows):
     """It still runs, and the line says that it was asked."""
-    job = rows.job(JobState.RUNNING, cancel_requested_at=ago(1))
+    job = rows.job(JobState.RUNNING, attempted_at=ago(HOUR_AND_A_HALF), cancel_requested_at=ago(1))
     assert _jobs(meanwhile, "--state", "running") == (_ids(job), 0)
-    assert "runs for 20 s, cancel requested" in meanwhile("list").out
+    assert "runs for 1 h 30 min, cancel requested" in meanwhile("list").out
 
 
 def test_what_is_cut_is_counted_as_far_as_the_limit(meanwhile, rows, monkeypatch):
@@ -140,11 +140,11 @@ def test_every_database_of_ours_is_listed_or_the_one_that_is_named(meanwhile, se
 
 def test_a_line_has_what_one_looks_for_and_an_id_that_the_others_take(meanwhile, rows):
     """Id, state, task, queue, attempts, when; below it why the last run did not succeed, not the one before."""
-    job = rows.job(JobState.FAILED, queue="mail", attempts=2, epoch=2)
+    job = rows.job(JobState.FAILED, queue="mail", attempts=2, epoch=2, finished_at=ago(HOUR_AND_A_HALF))
     rows.attempt(job, 1)
     rows.attempt(job, 2, exception="shop.errors.Declined", detail="Traceback ...\nshop.errors.Declined: no funds\nmore")
     lines = [" ".join(line.split()) for line in meanwhile("list").out.splitlines()]
-    at = lines.index(f"{job.pk} FAILED {TASK} mail 2 ended 40 s ago")
+    at = lines.index(f"{job.pk} FAILED {TASK} mail 2 ended 1 h 30 min ago")
     assert lines[at - 1] == "JOB STATE TASK QUEUE ATTEMPTS WHEN"
     assert lines[at + 1] == "shop.errors.Declined: no funds"
     assert meanwhile("show", lines[at].split()[0]).status == 0
@@ -162,12 +162,13 @@ def test_crashes_and_deaths_stand_beside_the_attempts(meanwhile, rows):
 
 def test_a_run_that_goes_on_has_no_error(meanwhile, rows):
     """The error of an earlier run is not that of a job that runs again; one that waits for its next run has it."""
-    running, waiting = rows.job(JobState.RUNNING, epoch=2), rows.job(JobState.SCHEDULED, epoch=1)
+    running = rows.job(JobState.RUNNING, epoch=2)
+    waiting = rows.job(JobState.SCHEDULED, epoch=1, due_at=ago(-HOUR_AND_A_HALF - 59))
     rows.attempt(running, 1)
     rows.attempt(waiting, 1)
     out = meanwhile("list").out
     assert out.count("ValueError: no luck") == 1
-    assert "due in 10 min" in out
+    assert "due in 1 h 30 min" in out
 
 
 def test_no_value_reaches_the_terminal_as_a_control_sequence(meanwhile, rows):

@@ -12,7 +12,7 @@ from django_meanwhile.management import snapshot
 from django_meanwhile.store import get_store
 
 from .conftest import BACKEND
-from .rows import ago
+from .rows import HOUR_AND_A_HALF, ago
 
 
 def test_an_empty_queue_is_all_right(meanwhile, backend):
@@ -67,9 +67,10 @@ def test_what_was_quarantined_stands_beside_what_failed(meanwhile, rows):
 def test_it_shows_queues_workers_and_what_they_run(meanwhile, rows):
     """Depths per queue and executor, each living worker with its lease, and its jobs; all served: status 0."""
     worker = rows.worker(queues="mail,default")
-    job = rows.job(JobState.RUNNING, worker_id=worker.pk, task="shop.tasks.long")
-    rows.job(enqueued_at=ago(4))
-    rows.job(queue="mail", enqueued_at=ago(2))
+    began = ago(HOUR_AND_A_HALF)
+    job = rows.job(JobState.RUNNING, worker_id=worker.pk, task="shop.tasks.long", attempted_at=began)
+    rows.job(enqueued_at=ago(240))
+    rows.job(queue="mail", enqueued_at=ago(120))
     rows.job(JobState.SCHEDULED, queue="mail")
     rows.job(JobState.SUCCESSFUL)
     ran = meanwhile("status")
@@ -77,12 +78,12 @@ def test_it_shows_queues_workers_and_what_they_run(meanwhile, rows):
     lines = [" ".join(line.split()) for line in ran.out.splitlines()]
     assert "QUEUE EXECUTOR READY SCHEDULED RUNNING SUSPECTS OLDEST READY" in lines
     (default,) = [line for line in lines if line.startswith("default thread")]
-    assert default.startswith("default thread 1 0 1 0 4")
+    assert default.startswith("default thread 1 0 1 0 4 min")
     (mail,) = [line for line in lines if line.startswith("mail thread")]
-    assert mail.startswith("mail thread 1 1 0 0 2")
+    assert mail.startswith("mail thread 1 1 0 0 2 min")
     (living,) = [line for line in lines if line.startswith("shared web1")]
     assert living.startswith("shared web1 4711 mail,default thread,asyncio 108 1 ")
-    assert any(line.startswith(f"{job.pk} shop.tasks.long 20 s") for line in lines)
+    assert any(line.startswith(f"{job.pk} shop.tasks.long 1 h 30 min") for line in lines)
 
 
 def test_dead_workers_are_not_shown_as_living(meanwhile, rows):
