@@ -7,6 +7,9 @@
 ``postgresql_server``   the session's server
 ``private_postgresql``  a started server of this test's own, to be stopped and restarted at will
 
+Hypothesis has no deadline here and draws the same examples each time: what it finds does not depend on the machine's
+load or on the day. ``--hypothesis-profile=search`` draws new ones.
+
 The suite runs on both vendors by default. A vendor that is missing is skipped with its reason, or, with
 ``MEANWHILE_TEST_REQUIRE_SERVERS=1``, ends the run at once.
 """
@@ -15,6 +18,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from django.conf import settings
 from pytest_django import DjangoDbBlocker
@@ -25,6 +29,12 @@ from tests.playground import Playground, Project
 _ALIASES = {"sqlite": "default", "postgresql": "postgresql"}
 _VENDORS = settings.VENDORS
 _SERVER_FIXTURES = {"postgresql_server", "private_postgresql"}
+hypothesis.settings.register_profile(
+    "search", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("suite", hypothesis.settings.get_profile("search"), derandomize=True)
+hypothesis.settings.load_profile("suite")
+
 _REQUIRED = os.environ.get("MEANWHILE_TEST_REQUIRE_SERVERS") == "1"
 
 

@@ -230,12 +230,12 @@ def test_two_thousand_jobs_leave_nothing_behind(make, kind):
     served = make(kind, 1 if kind is Kind.PROCESS else 8)
     for _ in range(20):
         served.run(lambda: 1)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     key = served.job(lambda: 1).arguments
     for _ in range(2000):
         served.executor.submit(claimed(served.task, arguments=key))
     served.ledger.wait_ended(2020)
-    assert threading.active_count() == before
+    assert not set(threading.enumerate()) - before
     served.end()
     assert not served.executor.handles()
     assert served.executor.load == 0
@@ -244,11 +244,12 @@ def test_two_thousand_jobs_leave_nothing_behind(make, kind):
 
 def test_short_runs_are_known_as_short(make, kind):
     """``usual_seconds`` follows what runs really take: long at first, and down with every short one."""
-    served = make(kind)
+    clock = ManualClock()
+    served = make(kind, clock=clock)
     assert served.executor.usual_seconds == 1.0
     for _ in range(50):
-        served.run(lambda: 1)
-    assert served.executor.usual_seconds < 0.1
+        served.run(clock.advance, 0.01)
+    assert served.executor.usual_seconds == pytest.approx(0.01, rel=0.01)
 
 
 # --- writing off ----------------------------------------------------------------------------

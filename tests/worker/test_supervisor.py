@@ -101,7 +101,7 @@ def test_a_child_that_hangs_while_it_imports_the_project_is_killed_and_its_stack
         supervisor._watch()
         assert child.cause is Cause.ITSELF
         clock.advance(2)
-        monkeypatch.setattr(clock, "monotonic", _ticking(clock))  # the kill waits for the stacks
+        monkeypatch.setattr(clock, "monotonic", _ticking(clock))  # the kill waits for the stacks, here for as long
         supervisor._watch()
         assert child.cause is Cause.HUNG
         assert child.process.wait(10) == -signal.SIGKILL
@@ -116,7 +116,7 @@ def test_a_child_that_hangs_while_it_imports_the_project_is_killed_and_its_stack
 
 def _ticking(clock):
     def monotonic():
-        clock.now += 0.02
+        clock.now += 0.0001
         return clock.now
 
     return monotonic
