@@ -1,4 +1,4 @@
-"""Database connections of processes that run jobs: kept warm, never leaked, always clean.
+"""Database connections of threads that are ours: kept warm, never leaked, always clean.
 
 A view's connection ends with its request. A worker's thread has no request, so
 the rules are its own: a healthy connection is *kept* between jobs (opening one
@@ -8,6 +8,7 @@ it, and thrown away whenever a job left anything open on it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 from django.db import Error, connections, reset_queries
@@ -62,7 +63,7 @@ def reset_service_connection(alias: str) -> None:
 def close_thread_connections() -> None:
     """Close every connection of the calling thread. The last thing a thread does."""
     for connection in connections.all(initialized_only=True):
-        _discard(connection)
+        discard(connection)
 
 
 def tidy_thread_connections() -> None:
@@ -88,19 +89,49 @@ def tidy_thread_connections() -> None:
                 "a job left a transaction open on database %r; it was rolled back",
                 connection.alias,
             )
-            _discard(connection)
+            discard(connection)
 
 
-def _discard(connection: BaseDatabaseWrapper) -> None:
-    """Close the raw connection and forget the wrapper.
+def discard(connection: BaseDatabaseWrapper) -> None:
+    """Close the raw connection of the calling thread and forget the wrapper.
 
-    A wrapper that is closed inside ``atomic()`` stays broken, so it goes too.
+    A wrapper that is closed inside ``atomic()`` stays broken, so it goes too. A slot of
+    Django's psycopg pool goes back closed, and the pool makes another.
     """
+    raw = connection.connection
     try:
-        if connection.connection is not None:
+        if raw is not None:
             with connection.wrap_database_errors:
-                connection.connection.close()
+                if is_pooled(connection):
+                    raw.pgconn.finish()
+                    raw._pool.putconn(raw)  # noqa: SLF001 - as Django does
+                else:
+                    raw.close()
     except Error as error:
         logger.debug("closing a connection to %r: %s", connection.alias, error)
     connection.connection = None
-    del connections[connection.alias]
+    if any(known is connection for known in connections.all(initialized_only=True)):
+        del connections[connection.alias]
+
+
+def is_pooled(connection: BaseDatabaseWrapper) -> bool:
+    """Whether closing it gives it back to Django's psycopg pool."""
+    return bool(connection.settings_dict.get("OPTIONS", {}).get("pool"))
+
+
+def has_left_a_transaction(connection: BaseDatabaseWrapper) -> bool:
+    """Whether a transaction is open on an open connection, by Django's means or by plain SQL."""
+    if connection.in_atomic_block or connection.autocommit != connection.settings_dict["AUTOCOMMIT"]:
+        return True
+    raw = connection.connection
+    if hasattr(raw, "pgconn"):  # psycopg 3
+        return bool(raw.pgconn.transaction_status)
+    if hasattr(raw, "get_transaction_status"):  # psycopg2
+        return bool(raw.get_transaction_status())
+    return bool(getattr(raw, "in_transaction", False))  # sqlite3
+
+
+def is_tested() -> bool:
+    """Whether this process is in Django's test environment, where databases are dropped at the end."""
+    # Where setup_test_environment() keeps what it has replaced. mail.outbox would not do: any mail may make one.
+    return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")

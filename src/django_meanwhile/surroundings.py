@@ -111,6 +111,11 @@ def capture(task: str) -> str:
     return json.dumps(context)
 
 
+def has_hooks() -> bool:
+    """Whether the project has hooks at all."""
+    return bool(_hooks())
+
+
 def capture_hooks(what: str, refusal: str) -> dict[str, Any]:
     """Return the values of the project's hooks, as ``restored_hooks`` takes them.
 

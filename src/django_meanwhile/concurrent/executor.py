@@ -20,10 +20,9 @@ from ..conf import get_settings
 from ..core.errors import InvalidOption, NotAllowed
 from .context import Surroundings, capture
 from .future import Future
-from .naming import name_of
 from .pool import BrokenThreadPool, Pool
 from .thread import current, run_plainly
-from .transactions import refuse_inside_transaction, runs_inline
+from .transactions import runs_inline_or_refuse
 
 __all__ = ["BrokenThreadPool", "ThreadPoolExecutor", "default_executor"]
 
@@ -31,7 +30,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _numbers = itertools.count()
-_AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 
 
 class ThreadPoolExecutor(concurrent.futures.Executor):
@@ -77,7 +75,7 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
             initializer=initializer,
             initargs=initargs,
         )
-        weakref.finalize(self, self._pool.close, _AFTER_SHUTDOWN).atexit = False
+        weakref.finalize(self, self._pool.abandon).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a thread call ``fn``; return its future.
@@ -85,11 +83,10 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
         Raises ``InsideTransaction`` inside ``atomic()``, ``QueueFull`` if there is no room and ``when_full`` is
         "reject", ``RuntimeError`` after ``shutdown()``. In a ``TestCase`` the call has ended when this returns.
         """
-        if runs_inline():
-            future: Future[T] = Future(None, fn, args, kwargs, capture(name_of(fn)))
+        if runs_inline_or_refuse("submit()", outside_transaction=self._outside_transaction):
+            future: Future[T] = Future(None, fn, args, kwargs, capture(fn))
             run_plainly(future)
             return future
-        refuse_inside_transaction("submit()", outside_transaction=self._outside_transaction)
         return self.start(fn, args, kwargs)
 
     def start(
@@ -101,7 +98,7 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
         surroundings: Surroundings | None = None,
     ) -> Future[T]:
         """Do as ``submit()``, for callers here that have looked at the transactions and captured the surroundings."""
-        future = Future(self._pool, function, args, kwargs, surroundings or capture(name_of(function)))
+        future = Future(self._pool, function, args, kwargs, surroundings or capture(function))
         self._pool.put(future)
         return future
 
@@ -112,19 +109,18 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more calls; end the threads once the queue is empty, and wait for that."""
-        threads = list(self._pool.threads)
-        self._pool.close(_AFTER_SHUTDOWN)
+        threads = self._pool.close("cannot schedule new futures after shutdown")
         if cancel_futures:
             for future in self._pool.withdraw_all():
                 future.cancel()
-                future.set_running_or_notify_cancel()
+                future.drop()
         if wait:
             for thread in threads:
-                thread.python.join()
+                thread.join()
 
     @property
     def _threads(self) -> set[threading.Thread]:
-        return {thread.python for thread in self._pool.threads}
+        return set(self._pool.threads())
 
 
 class _SharedExecutor(ThreadPoolExecutor):

@@ -32,6 +32,21 @@ def refuse_inside_transaction(what: str, *, outside_transaction: bool = False) -
             )
 
 
+def runs_inline_or_refuse(what: str, *, outside_transaction: bool = False) -> bool:
+    """Answer ``runs_inline()``; if that is no, do as ``refuse_inside_transaction()``. One look at the connections."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            if runs_inline():
+                return True
+            refuse_inside_transaction(what, outside_transaction=outside_transaction)
+    return False
+
+
+def is_inside_any() -> bool:
+    """Whether a transaction is open in the calling thread, on any database."""
+    return any(connection.in_atomic_block for connection in connections.all(initialized_only=True))
+
+
 def runs_inline() -> bool:
     """Whether ``TestCase`` holds a transaction open in the calling thread.
 
