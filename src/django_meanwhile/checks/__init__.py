@@ -20,12 +20,15 @@
 ``meanwhile.W009``      every request is in a transaction, and the jobs are in another database: enqueue() refuses
 ``meanwhile.W010``      a setting whose name is nearly ``MEANWHILE``
 ``meanwhile.W011``      the project's logging drops the warnings of our loggers
+``meanwhile.W012``      ``--database`` only: all processes together may open more connections than the server allows
+``meanwhile.W013``      Django's pool is smaller than the threads that ask it
+``meanwhile.W014``      ASGI, and ``CONN_MAX_AGE`` keeps connections of threads that end with their request
 ======================  ==============================================================================================
 
 What concerns one backend alone (its OPTIONS, two that share a queue) is said by ``DatabaseBackend.check()``, which
 Django calls by itself: E020 to E025, W020. The command ``meanwhile check`` alone says E030 to E032 and W030, which
-take a database to know. No check here asks one, but for W004, and that one keeps silent where the database does not
-answer.
+take a database to know. No check here asks one, but for W004 and W012, and those keep silent where the database does
+not answer.
 
 Every process imports this module, and most never run a check: what a check needs is imported where it runs, from the
 module of its topic.
@@ -35,9 +38,10 @@ module of its topic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, register
+from django.core.checks import CheckMessage, Tags, register
 
 TAG = "meanwhile"
 
@@ -80,3 +84,19 @@ def check_workers(**_kwargs: Any) -> list[CheckMessage]:
     from . import workers
 
     return list(workers.check())
+
+
+@register(TAG)
+def check_connections(**_kwargs: Any) -> list[CheckMessage]:
+    """W013, W014."""
+    from . import connections
+
+    return list(connections.check())
+
+
+@register(TAG, Tags.database)
+def check_budget(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
+    """W012: each database that ``--database`` names."""
+    from . import connections
+
+    return list(connections.check_budget(databases or ()))

@@ -118,10 +118,14 @@ class ChildPlan:
         return self.threads + self.coroutines if self.kind == "shared" else 1
 
     @property
+    def bodies(self) -> int:
+        """The connections that bodies keep to a database: each slot one, coroutines one together."""
+        return self.threads + bool(self.coroutines) if self.kind == "shared" else 1
+
+    @property
     def connections(self) -> int:
         """See ``WorkerPlan.connections``."""
-        bodies = self.threads + bool(self.coroutines) if self.kind == "shared" else 1
-        return SERVICE_CONNECTIONS + bodies
+        return SERVICE_CONNECTIONS + self.bodies
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON can carry to the child."""

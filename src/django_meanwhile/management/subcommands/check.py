@@ -1,7 +1,8 @@
 """``meanwhile check``: what a worker would start, what the settings are, and whether the database allows it.
 
 Beside the system checks it says what takes a database to know: E030 no plan can be made, E031 the database does not
-answer, E032 it lacks migrations, W030 its server has too few connections left.
+answer, E032 it lacks migrations, W030 its server has too few connections left; and W012, which ``manage.py check`` says
+with ``--database``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
-from django.db import connections
+from django.db import DatabaseError, connections
 
 from ...conf import Settings, read_settings
 from ...logs import escape
@@ -29,23 +30,11 @@ from ..backends import (
     reachable,
     store_on,
 )
+from ..budget import Budget, is_counted, make_budget, too_many, verdict
+from ..capacity import Capacity, capacity_of
 from ..wording import table
 from .base import Subcommand
 from .worker import describe
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
-    """How many connections a server allows, keeps for superusers, and has given out. None: it does not count them."""
-
-    allowed: int | None
-    reserved: int = 0
-    in_use: int = 0
-
-    @property
-    def free(self) -> int | None:
-        """How many more can be opened."""
-        return None if self.allowed is None else self.allowed - self.reserved - self.in_use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +48,14 @@ class Looked:
     problems: list[checks.CheckMessage]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What may be open to one database, and what its server allows (None: it did not answer)."""
+
+    budget: Budget
+    capacity: Capacity | None
+
+
 class Check(Subcommand):
     """See the module."""
 
@@ -67,8 +64,8 @@ class Check(Subcommand):
     description = """\
 Shows, for each backend, what "manage.py meanwhile worker" would start; every setting in force, and
 whether it is the default; the database, its migrations, and how many connections one worker may
-open against how many the server allows; and the problems that the system checks of django_meanwhile
-see.
+open against how many the server allows; the sum of the connections that web server, threads and
+workers may open; and the problems that the system checks of django_meanwhile see.
 """
     epilog = """\
 examples:
@@ -94,12 +91,17 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
         found = problems(served, deploy=options["deploy"])
         looked = [look(each, settings) for each in served]
         found += [problem for each in looked for problem in each.problems]
+        only = {each.database for each in served} if options["backend"] else None
+        budgets = list(compare(settings, only))
+        found += [problem for each in budgets if each.capacity for problem in too_many(each.budget, each.capacity)]
         status = int(any(problem.is_serious() for problem in found))
         if options["json"]:
-            self.say_json(as_json(looked, settings, found))
+            self.say_json(as_json(looked, budgets, settings, found))
             return status
         for each in looked:
             self._backend(each)
+        for compared in budgets:
+            self._budget(compared)
         self._settings(settings)
         self._problems(found)
         return status
@@ -113,6 +115,20 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
             self.say(line)
         self.say(f"  {'queue names':14}{', '.join(map(escape, looked.served.queues)) or 'any'}")
         self.say(f"  {'connections':14}{_words(looked.plan, looked.capacity)}")
+        self.say()
+
+    def _budget(self, compared: Compared) -> None:
+        budget, capacity = compared.budget, compared.capacity
+        self.heading(f'Connections to database "{escape(budget.database)}" that may be open at once, on one host')
+        rows = [(row.what, row.arithmetic, f"{row.connections}{'+' * row.at_least}", row.source) for row in budget.rows]
+        rows.append(("together", "", f"{budget.total}{'+' * budget.at_least}", ""))
+        for line in table(("WHO", "HOW MANY", "SUM", "BY"), rows):
+            self.say(f"  {line}")
+        if capacity is None:
+            self.say("  the database did not answer: how many its server allows is unknown")
+        else:
+            self.say(f"  the server allows {capacity.usable}: {capacity.arithmetic}; {capacity.in_use} are in use now")
+            self.say(f"  {verdict(budget, capacity)}")
         self.say()
 
     def _settings(self, settings: Settings) -> None:
@@ -156,7 +172,24 @@ def look(served: Served, settings: Settings) -> Looked:
     )
 
 
-def as_json(looked: Iterable[Looked], settings: Settings, found: Collection[checks.CheckMessage]) -> dict[str, Any]:
+def compare(settings: Settings, only: Collection[str] | None) -> Iterable[Compared]:
+    """Add up the connections to each database whose server counts them; ``only``: to these."""
+    for alias in sorted(connections):
+        if (only is not None and alias not in only) or not is_counted(alias):
+            continue
+        budget = make_budget(alias, settings, our_backends())
+        try:
+            yield Compared(budget=budget, capacity=capacity_of(alias))
+        except DatabaseError:  # told by E031, if jobs are in it
+            yield Compared(budget=budget, capacity=None)
+
+
+def as_json(
+    looked: Iterable[Looked],
+    budgets: Iterable[Compared],
+    settings: Settings,
+    found: Collection[checks.CheckMessage],
+) -> dict[str, Any]:
     """Return what ``check --json`` prints. Keys are added in later versions, not removed or renamed."""
     return {
         "errors": sum(problem.is_serious() for problem in found),
@@ -170,6 +203,14 @@ def as_json(looked: Iterable[Looked], settings: Settings, found: Collection[chec
                 "server_connections": None if each.capacity is None else asdict(each.capacity),
             }
             for each in looked
+        ],
+        "budgets": [
+            {
+                **asdict(each.budget),
+                "total": each.budget.total,
+                "allowed": None if each.capacity is None else each.capacity.usable,
+            }
+            for each in budgets
         ],
         "settings": [{"name": name, "value": value, "set": is_set} for name, value, is_set in in_force(settings)],
         "problems": [
@@ -201,25 +242,6 @@ def in_force(settings: Settings) -> list[tuple[str, Any, bool]]:
         else:
             rows.append((key, value, isinstance(raw, Mapping) and key in raw))
     return rows
-
-
-def capacity_of(database: str) -> Capacity:
-    """Ask the server; PostgreSQL alone of the supported vendors counts connections."""
-    connection = connections[database]
-    if connection.vendor != "postgresql":
-        return Capacity(allowed=None)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT name, setting::int FROM pg_settings "
-            "WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
-        )
-        limits = dict(cursor.fetchall())
-        cursor.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-        (in_use,) = cursor.fetchone()
-    allowed = limits.pop("max_connections")
-    return Capacity(allowed=allowed, reserved=sum(limits.values()), in_use=in_use)
 
 
 def _words(plan: WorkerPlan, capacity: Capacity | None) -> str:
