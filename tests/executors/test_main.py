@@ -1,7 +1,9 @@
 """The slot in a main thread: signals break into the body, and into nothing else. Runs in pytest's own main thread."""
 
 import asyncio
+import inspect
 import signal
+import sys
 import threading
 import time
 
@@ -12,8 +14,25 @@ from django_meanwhile.core.outcome import End
 from django_meanwhile.core.states import Executor as Kind
 from django_meanwhile.executors.main import MainThreadExecutor
 from tests.executors.conftest import WITHIN, RecordingLedger
+from tests.playground import eventually
 from tests.run import sample
 from tests.run.jobs import claimed
+
+
+def wait_until_in(function, text):
+    """Wait until the main thread is at the line of ``function`` that contains ``text``; it has nobody to tell."""
+    lines, first = inspect.getsourcelines(function)
+    number = first + next(place for place, line in enumerate(lines) if text in line)
+
+    def where():
+        frame = sys._current_frames().get(threading.main_thread().ident)
+        while frame is not None:
+            if frame.f_code is function.__code__:
+                return frame.f_lineno
+            frame = frame.f_back
+        return None
+
+    eventually(lambda: where() == number, what=f"the main thread is at {text!r}")
 
 
 class Main:
@@ -84,17 +103,15 @@ ENDS = [
 @pytest.mark.parametrize(("reason", "end"), ENDS)
 def test_a_stop_breaks_into_a_blocking_call(main, bodies, reason, end):
     """A body in the middle of a sleep is woken by the reason to stop, and ends by it."""
-    asleep = threading.Event()
 
     def body():
-        asleep.set()
         time.sleep(WITHIN)
 
     bodies["x"] = body
     job = claimed(sample.do_in_process, "x", overrides={"timeout": 5})
 
     def meanwhile():
-        assert asleep.wait(WITHIN)
+        wait_until_in(body, "time.sleep")
         main.stop(reason)
 
     (outcome,) = main.serve(job, meanwhile=meanwhile)
@@ -186,10 +203,9 @@ def test_a_signal_that_was_missed_is_made_up_for(main, bodies):
 
 def test_a_body_that_cleans_up_is_left_in_peace(main, bodies):
     """The reason is raised once: whoever insists later, or signals the group, does not disturb the cleaning up."""
-    asleep, cleaned = threading.Event(), []
+    cleaned = []
 
     def body():
-        asleep.set()
         try:
             time.sleep(WITHIN)
         finally:
@@ -200,7 +216,7 @@ def test_a_body_that_cleans_up_is_left_in_peace(main, bodies):
     bodies["x"] = body
 
     def meanwhile():
-        assert asleep.wait(WITHIN)
+        wait_until_in(body, "time.sleep")
         main.stop(Cancelled)
 
     (outcome,) = main.serve(claimed(sample.do_in_process, "x"), meanwhile=meanwhile)

@@ -31,8 +31,12 @@ _BOOT = (
     "import json, sys; s = json.loads(sys.argv[1]); sys.path[:] = s['path'];"
     "from django_meanwhile.worker.boot import main; main(s)"
 )
-DUMP_WITHIN = 0.2
+DUMP_WITHIN = 0.5
 """Seconds that a process gets to write its stacks before it is killed."""
+
+LOOK_EVERY, SETTLED_AFTER = 0.01, 5
+"""Seconds between two looks at what it has written, and looks at the same text that mean that this is all of it: on a
+busy machine it may have to wait for its turn in the middle."""
 
 START_WITHIN = 60.0
 """Seconds that a child may take for importing the project before it must show a pulse."""
@@ -195,10 +199,11 @@ class Offspring:
             self.process.send_signal(signal.SIGUSR1)
             # faulthandler writes inside the signal handler; SIGKILL must not overtake it.
             # A stopped process never gets there, so the wait is short.
-            end, size = self.clock.monotonic() + DUMP_WITHIN, -1
-            while self.clock.monotonic() < end and (not size or size != self._dumped()):
-                size = self._dumped()
-                time.sleep(DUMP_WITHIN / 20)
+            end, size, same = self.clock.monotonic() + DUMP_WITHIN, 0, 0
+            while self.clock.monotonic() < end and same < SETTLED_AFTER:
+                before, size = size, self._dumped()
+                same = same + 1 if size and size == before else 0
+                time.sleep(LOOK_EVERY)
         self.process.kill()
 
     def _dumped(self) -> int:
