@@ -84,7 +84,7 @@ class Pooler:
                 start_new_session=True,
                 **identity,
             )
-        eventually(self._answers, within=20, what="pgbouncer answers")
+        eventually(self._answers, what="pgbouncer answers")
 
     def close(self) -> None:
         """End it."""

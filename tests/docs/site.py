@@ -106,7 +106,7 @@ class Site(Project):
         """Start a worker, and wait until its children have registered."""
         before = self.workers()
         worker = self.start("meanwhile", "worker", *args)
-        eventually(lambda: self.workers() - before or not worker.is_running(), within=30, what="a child has registered")
+        eventually(lambda: self.workers() - before or not worker.is_running(), within=60, what="a child has registered")
         assert worker.is_running(), worker.log
         return worker
 

@@ -15,7 +15,7 @@ from .pooler import Pooler, find
 
 PAGE = page("how-to/pgbouncer")
 INI = next(block.text for block in PAGE.blocks() if block.text.startswith("# /etc/pgbouncer"))
-LEASE = 2
+LEASE = 6  # a beat gives up after a sixth of it, which is enough on a busy machine
 
 
 @pytest.fixture(params=["postgresql"])
@@ -102,7 +102,7 @@ def test_a_worker_runs_jobs_behind_pgbouncer(project: Project, pooler: Pooler) -
     _enqueue(project, _through(project, pooler, "mysite"))
     eventually(lambda: _successful(project) == 4, within=30, what="four jobs have run")
     before = _renewals(project)
-    eventually(lambda: _renewals(project).isdisjoint(before), within=10, what="every lease was renewed")
+    eventually(lambda: _renewals(project).isdisjoint(before), what="every lease was renewed")
     pools = {pool["database"]: pool for pool in pooler.admin("SHOW POOLS")}
     assert pools["mysite_worker"]["cl_active"] > pools["mysite_worker"]["sv_idle"] + pools["mysite_worker"]["sv_active"]
     assert "could not be renewed" not in worker.log
@@ -120,8 +120,8 @@ def test_without_the_line_the_worker_says_so(project: Project, pooler: Pooler) -
     del pooler.ini["pgbouncer"]["ignore_startup_parameters"]
     pooler.start()
     worker = _worker(project, _through(project, pooler, "mysite_worker"))
-    log = worker.wait_for("unsupported startup parameter: options")
-    assert "the leases could not be renewed" in log
+    log = worker.wait_for("the leases could not be renewed")
+    assert "unsupported startup parameter: options" in log
 
 
 @pytest.mark.slow

@@ -69,9 +69,9 @@ def test_a_server_brings_its_worker_along(site: Site, line: str) -> None:
         eventually(site.workers, within=30, what="the hook has started a worker")
     eventually(lambda: _listens(server, port), within=30, what="the server answers")
     _report(site, port)
-    eventually(lambda: len(site.workers()) == 2, within=10, what="one worker: a shared child and one process")
+    eventually(lambda: len(site.workers()) == 2, what="one worker: a shared child and one process")
     assert server.stop(20) in {0, -15}, server.log
-    eventually(lambda: not site.processes(), within=5, what="the worker has ended as well")
+    eventually(lambda: not site.processes(), what="the worker has ended as well")
 
 
 def test_the_asgi_file_starts_it_before_any_request(site: Site) -> None:
@@ -81,7 +81,7 @@ def test_the_asgi_file_starts_it_before_any_request(site: Site) -> None:
     server, _ = _serve(site, next(line for line in LINES if line.startswith("uvicorn")), WITHOUT)
     eventually(site.workers, within=30, what="a worker has registered")
     server.stop(20)
-    eventually(lambda: not site.processes(), within=5, what="the worker has ended as well")
+    eventually(lambda: not site.processes(), what="the worker has ended as well")
     site.write("mysite/asgi.py", kept)
 
 

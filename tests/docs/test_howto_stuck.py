@@ -50,7 +50,7 @@ def site(site: Site) -> Site:
     """The site with the tasks above, short leases, no worker and no job."""
     site.kill_everything()
     site.use(README)
-    site.write("mysite/settings.py", 'MEANWHILE = {"LEASE": 1, "EMBEDDED": False}')
+    site.write("mysite/settings.py", 'MEANWHILE = {"LEASE": 5, "EMBEDDED": False}')
     site.write("reports/tasks.py", README.files()["reports/tasks.py"] + TASKS)
     for table in ("attempt", "job", "worker"):
         site.sql(f"DELETE FROM meanwhile_{table}")
@@ -146,7 +146,7 @@ def test_scheduled_for_another_attempt(site: Site) -> None:
     _says(site, [line.replace("58 s", "59 min 59 s") for line in _quoted("state         SCHEDULED")], "show", job)
     site.manage("meanwhile", "cancel", job)
     site.manage("meanwhile", "retry", job)
-    eventually(lambda: len(site.sql("SELECT id FROM meanwhile_attempt")) == 2, within=10, what="it ran again")
+    eventually(lambda: len(site.sql("SELECT id FROM meanwhile_attempt")) == 2, what="it ran again")
     assert worker.stop() == 0
 
 
@@ -155,23 +155,23 @@ def test_busy_cancelled_and_gone(site: Site) -> None:
     """One slot, a body that hears no cancel, then a child and a supervisor that are killed: as the page says it."""
     worker = site.start_worker("--threads", "1", "--processes", "0")
     deaf = _enqueue(site, "send.enqueue(600)")
-    eventually(lambda: site.states().get("RUNNING"), within=10, what="it runs")
+    eventually(lambda: site.states().get("RUNNING"), what="it runs")
     _enqueue(site, "send.enqueue(0)")
-    eventually(lambda: _behind(site), within=20, what="the queue is behind")
+    eventually(lambda: _behind(site), what="the queue is behind")
     _says(site, _quoted("WORKER"), "status", "--max-age", "1s")
     site.manage("meanwhile", "cancel", deaf)
     output = _says(site, _quoted("0190d2a4-7c1e-7b3a-9d55-0242ac120002  reports.tasks.send  4 s  cancel"), "status")
     pid = int(re.search(r"^shared +\S+ +(\d+)", output, re.MULTILINE).group(1))  # type: ignore[union-attr]
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: site.states() == {"CANCELLED": 1, "SUCCESSFUL": 1}, within=20, what="its successor goes on")
+    eventually(lambda: site.states() == {"CANCELLED": 1, "SUCCESSFUL": 1}, what="its successor goes on")
 
     _enqueue(site, "send.enqueue(600)")
-    eventually(lambda: site.states().get("RUNNING"), within=10, what="it runs")
+    eventually(lambda: site.states().get("RUNNING"), what="it runs")
     worker.kill()
-    eventually(lambda: "are gone" in site.manage("meanwhile", "status", check=False).stdout, within=20)
+    eventually(lambda: "are gone" in site.manage("meanwhile", "status", check=False).stdout)
     _says(site, _quoted("- 1 job RUNNING on workers that are gone"), "status")
     worker = site.start_worker("--processes", "0")
-    eventually(lambda: site.sql("SELECT interruptions FROM meanwhile_job WHERE state = 3") == [(1,)], within=20)
+    eventually(lambda: site.sql("SELECT interruptions FROM meanwhile_job WHERE state = 3") == [(1,)])
     worker.kill()
 
 

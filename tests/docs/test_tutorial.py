@@ -114,7 +114,7 @@ class Reader(Project):
             if "runserver" in process.cmdline():
                 process.send_signal(signal.SIGKILL)
         self.server.popen.wait()
-        eventually(lambda: not self.processes(), within=10, what="the worker is gone as well")
+        eventually(lambda: not self.processes(), what="the worker is gone as well")
 
 
 @pytest.fixture

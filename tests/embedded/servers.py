@@ -93,9 +93,9 @@ def serve(project: Project, kind: str, **env: str) -> Server:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    eventually(answers, within=30, what=f"{kind} answers")
+    eventually(answers, within=60, what=f"{kind} answers")
     if kind in PROCESSES:  # the first one listens before it has forked the others
-        eventually(lambda: len(server.processes()) == PROCESSES[kind], within=30, what=f"all processes of {kind}")
+        eventually(lambda: len(server.processes()) == PROCESSES[kind], within=60, what=f"all processes of {kind}")
     return server
 
 
@@ -117,7 +117,7 @@ def wait_for_worker(project: Project) -> None:
     """Wait until a worker's children have registered."""
     eventually(
         lambda: len(project.sql("SELECT id FROM meanwhile_worker WHERE dead_at IS NULL")) >= 2,
-        within=30,
+        within=60,
         what="the embedded worker's children have registered",
     )
 

@@ -42,9 +42,9 @@ def _ends(project: Project, kind: str, number: int) -> None:
     job_id = server.enqueue("pause_process", "long", 60)
     eventually(lambda: said(project, "begin", "long"), within=30, what="the job runs")
     server.end(number)
-    eventually(lambda: not server.processes(), within=10, what="the server is gone")
+    eventually(lambda: not server.processes(), what="the server is gone")
     gone = time.monotonic()
-    eventually(lambda: not workers_tree(project), within=10, what="the worker is gone")
+    eventually(lambda: not workers_tree(project), what="the worker is gone")
     assert time.monotonic() - gone <= GONE_WITHIN
     row = job(project, job_id)
     assert (row["state"], row["attempts"], row["crashes"], row["interruptions"]) == (2, 0, 0, 1), "given back uncharged"
@@ -52,7 +52,7 @@ def _ends(project: Project, kind: str, number: int) -> None:
     again = serve(project, kind)
     again.get("/inside/")
     up = time.monotonic()
-    eventually(lambda: said(project, "begin", "long", 2), within=20, what="the job runs again")
+    eventually(lambda: said(project, "begin", "long", 2), what="the job runs again")
     assert time.monotonic() - up <= AGAIN_WITHIN
     again.end(signal.SIGKILL)
 
@@ -65,7 +65,9 @@ def test_a_worker_ends_with_its_server(site: Project, kind: str, number: int) ->
     _ends(site, kind, number)
 
 
-@pytest.mark.parametrize("kind", ["gunicorn", "gunicorn-threads", "granian", "granian-wsgi", "serve-wsgi", "serve-asgi"])
+@pytest.mark.parametrize(
+    "kind", ["gunicorn", "gunicorn-threads", "granian", "granian-wsgi", "serve-wsgi", "serve-asgi"]
+)
 def test_a_server_that_ends_in_good_order_waits_for_its_worker(site: Project, kind: str) -> None:
     """When its last process is gone, the worker is gone and the job given back: a container may end with the server."""
     server = serve(site, kind)
@@ -105,7 +107,7 @@ def test_a_signal_to_everybody_is_one_signal(site: Project, *, owner: bool) -> N
     eventually(lambda: said(site, "begin", "short"), within=30)
     for process in site.processes():
         process.terminate()
-    eventually(lambda: not workers_tree(site), within=10)
+    eventually(lambda: not workers_tree(site))
     assert job(site, job_id)["state"] == 4
     waiting = enqueue(site, "pause.enqueue('later', 0)")[0]
     another = []
@@ -119,7 +121,7 @@ def test_a_signal_to_everybody_is_one_signal(site: Project, *, owner: bool) -> N
     assert job(site, waiting)["state"] == 2
     again = serve(site, "gunicorn-threads")
     again.get("/inside/")
-    eventually(lambda: said(site, "end", "later"), within=20, what="a server that came since has a worker at once")
+    eventually(lambda: said(site, "end", "later"), what="a server that came since has a worker at once")
     again.end(signal.SIGKILL)
 
 
@@ -133,7 +135,7 @@ def test_a_child_that_is_replaced_leaves_its_jobs_the_whole_grace_period(site: P
     eventually(lambda: said(site, "begin", "long"), within=30)
     server.enqueue("pause", "short")
     eventually(lambda: said(site, "end", "long"), within=30)
-    eventually(lambda: job(site, job_id)["state"] == 4, within=10)
+    eventually(lambda: job(site, job_id)["state"] == 4)
     assert len(said(site, "begin", "long")) == 1
     server.end(signal.SIGKILL)
 
@@ -149,7 +151,7 @@ def test_a_slow_end_of_the_interpreter_holds_no_worker(site: Project) -> None:
     wait_for_worker(site)
     server.end(signal.SIGKILL)
     began = time.monotonic()
-    eventually(lambda: not workers_tree(site), within=10)
+    eventually(lambda: not workers_tree(site))
     assert time.monotonic() - began <= GONE_WITHIN
 
 
@@ -169,7 +171,7 @@ def test_bodies_that_heed_nothing_do_not_hold_the_worker(site: Project) -> None:
         eventually(lambda key=key: said(site, "begin", key), within=30)
     server.end(signal.SIGKILL)
     began = time.monotonic()
-    eventually(lambda: not workers_tree(site), within=10)
+    eventually(lambda: not workers_tree(site))
     assert time.monotonic() - began <= GONE_WITHIN
     assert job(site, ids[0])["state"] == 2
 
@@ -190,7 +192,7 @@ def test_a_database_that_hangs_does_not_hold_the_worker(private_postgresql, play
         try:
             server.end(signal.SIGKILL)
             began = time.monotonic()
-            eventually(lambda: not workers_tree(project), within=10)
+            eventually(lambda: not workers_tree(project))
             assert time.monotonic() - began <= GONE_WITHIN
         finally:
             for process in processes:
@@ -211,7 +213,7 @@ def test_the_jobs_of_a_tree_that_was_killed_whole_run_again_at_once(project: Pro
     again = serve(project, "gunicorn")
     again.get("/inside/")
     up = time.monotonic()
-    eventually(lambda: said(project, "begin", "long", 2), within=20, what="the job runs again")
+    eventually(lambda: said(project, "begin", "long", 2), what="the job runs again")
     assert time.monotonic() - up <= AGAIN_WITHIN
     again.end(signal.SIGKILL)
 
@@ -223,7 +225,7 @@ def test_a_worker_that_dies_is_replaced_and_reaped(site: Project) -> None:
     eventually(lambda: said(site, "begin", "long"), within=30)
     (worker,) = supervisors(site)
     worker.kill()
-    eventually(lambda: said(site, "begin", "long", 2), within=20, what="another worker runs it")
+    eventually(lambda: said(site, "begin", "long", 2), what="another worker runs it")
     (other,) = supervisors(site)
     assert other.pid != worker.pid
     zombies = [
@@ -245,7 +247,7 @@ def test_what_a_server_forks_keeps_no_worker(site: Project) -> None:
     server.running.kill()
     began = time.monotonic()
     try:
-        eventually(lambda: not workers_tree(site), within=10)
+        eventually(lambda: not workers_tree(site))
         assert time.monotonic() - began <= GONE_WITHIN
         assert psutil.pid_exists(fork)
     finally:
@@ -258,11 +260,11 @@ def test_what_a_body_leaves_behind_keeps_no_lock(site: Project) -> None:
     server.enqueue("leaves_processes", "strays")
     eventually(lambda: said(site, "end", "strays"), within=30)
     server.running.kill()
-    eventually(lambda: not supervisors(site), within=10)
+    eventually(lambda: not supervisors(site))
     strays = [process for process in site.processes() if process.name() == "sleep"]
     assert strays, "the program that the body started lives on"
     again = serve(site, "runserver-noreload")
     again.enqueue("pause", "next")
-    eventually(lambda: said(site, "end", "next"), within=20, what="the next worker works")
+    eventually(lambda: said(site, "end", "next"), what="the next worker works")
     assert strays[0].is_running()
     again.end(signal.SIGKILL)

@@ -101,7 +101,7 @@ def test_four_servers_share_one_worker(site: Project) -> None:
     servers = [serve(site, "runserver-noreload") for _ in range(4)]
     with Census(site) as census:
         while True:
-            (worker,) = eventually(lambda: supervisors(site), within=20, what="a worker is there")
+            (worker,) = eventually(lambda: supervisors(site), what="a worker is there")
             owner = next(server for server in servers if server.running.pid == worker.ppid())
             servers.remove(owner)
             owner.running.kill()
@@ -129,7 +129,7 @@ def test_handlers_of_a_server_are_its_own(site: Project) -> None:
             server.get("/inside/")
             found.append(json.loads(server.get("/inside/")))
             server.end(signal.SIGKILL)
-            eventually(lambda: not workers_tree(site), within=10)
+            eventually(lambda: not workers_tree(site))
         there, without = found
         assert there["handlers"] == without["handlers"], kind
         assert [name for name in there["threads"] if name.startswith("meanwhile")] == ["meanwhile-keeper"], kind
@@ -139,10 +139,10 @@ def test_handlers_of_a_server_are_its_own(site: Project) -> None:
 def test_only_a_process_that_has_served_brings_one(site: Project) -> None:
     """The first process of gunicorn, which has preloaded the project, and a server nobody has asked, have no worker."""
     server = serve(site, "gunicorn-preload")
-    eventually(lambda: len(server.processes()) == 5, within=20)
+    eventually(lambda: len(server.processes()) == 5)
     assert not supervisors(site)
     server.get("/inside/")
-    (worker,) = eventually(lambda: supervisors(site), within=20)
+    (worker,) = eventually(lambda: supervisors(site))
     assert worker.ppid() != server.running.pid
     server.end(signal.SIGKILL)
 
@@ -225,7 +225,7 @@ def test_it_waits_for_the_tables(playground: Playground, tmp_path: Path) -> None
             project.manage("check")
         project.migrate()
         server.enqueue("pause", "done")
-        eventually(lambda: said(project, "end", "done"), within=20)
+        eventually(lambda: said(project, "end", "done"))
         assert server.running.log.count("manage.py migrate meanwhile") == 1
         server.end(signal.SIGKILL)
 
@@ -246,10 +246,10 @@ def test_a_worker_that_cannot_live_is_started_less_and_less_often(site: Project)
     server = serve(site, "runserver-noreload")
     delays = []
     for _ in range(3):
-        (worker,) = eventually(lambda: supervisors(site), within=20)
+        (worker,) = eventually(lambda: supervisors(site))
         worker.kill()
         count = len(delays) + 1
-        eventually(lambda count=count: server.running.log.count("ended by itself") == count, within=10)
+        eventually(lambda count=count: server.running.log.count("ended by itself") == count)
         line = [line for line in server.running.log.splitlines() if "ended by itself" in line][-1]
         delays.append(float(line.rpartition(" in ")[2].removesuffix(" s")))
         assert "-9 (SIGKILL)" in line
@@ -261,12 +261,12 @@ def test_a_lock_that_was_removed_is_made_again(site: Project) -> None:
     """Somebody empties the temporary directory: the next worker finds its way."""
     server = serve(site, "gunicorn-threads")
     server.get("/inside/")
-    (worker,) = eventually(lambda: supervisors(site), within=20)
+    (worker,) = eventually(lambda: supervisors(site))
     for directory in site.path.glob("django-meanwhile-*"):
         shutil.rmtree(directory)
     worker.kill()
     server.enqueue("pause", "done")
-    eventually(lambda: said(site, "end", "done"), within=20)
+    eventually(lambda: said(site, "end", "done"))
     server.end(signal.SIGKILL)
 
 
@@ -327,7 +327,7 @@ over.set()
 assert embedded.stop(10)
 """
     site.python(code)
-    eventually(lambda: not site.processes(), within=10)
+    eventually(lambda: not site.processes())
 
 
 def test_greenlets_have_none_and_are_told(site: Project) -> None:

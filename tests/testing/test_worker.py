@@ -24,7 +24,7 @@ REAL = pytest.mark.django_db(transaction=True)
 def _as_in_a_project(settings, monkeypatch, tmp_path):
     """Let the worker import the settings of a project, not those of this test run, which start servers."""
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.testing.worker_base")
-    settings.MEANWHILE = {"TASK_MODULES": ["tests.testing.sample"], "LEASE": 3}
+    settings.MEANWHILE = {"TASK_MODULES": ["tests.testing.sample"], "LEASE": 5}
     monkeypatch.setenv("MEANWHILE_TEST_PATH", str(tmp_path))
     for name, value in watchdog.run_mark().items():
         monkeypatch.setenv(name, value)
