@@ -22,7 +22,7 @@ def test_it_shows_the_plan_and_every_setting(meanwhile, backend, settings):
     for name, value, is_set in check.in_force(conf.get_settings()):
         assert name in lines, ran.out
         assert lines[name][-1] == ("set" if is_set else "default")
-        assert str(value).split()[0].strip("'(") in " ".join(lines[name])
+        assert repr(value).split()[0].strip("'(") in " ".join(lines[name])
     assert lines["SWEEP"][-1] == lines["WORKER: threads"][-1] == "set"
     assert "No problems." in ran.out
 
@@ -70,7 +70,8 @@ def test_programs_get_the_same_as_json(meanwhile, backend, settings):
     assert (only["backend"], only["database"], only["vendor"]) == ("default", backend, connections[backend].vendor)
     assert only["worker"]["threads"] == 8
     assert only["worker"]["connections"] < only["worker"]["peak_connections"]
-    assert set(only["server_connections"]) == {"allowed", "reserved", "in_use"}
+    limits = {"role_limit", "database_limit"}
+    assert set(only["server_connections"]) == {"allowed", "reserved", "in_use"} | limits
     assert {"name": "POLL", "value": 1.0, "set": False} in said["settings"]
     assert (said["errors"], said["problems"]) == (0, [])
     settings.MEANWHILE = {"LAESE": 3}

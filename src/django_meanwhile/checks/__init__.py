@@ -94,7 +94,7 @@ def check_connections(**_kwargs: Any) -> list[CheckMessage]:
     return list(connections.check())
 
 
-@register(TAG, Tags.database)
+@register(Tags.database)  # ours alone would run it without --database too, wherever our tag is asked for
 def check_budget(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
     """W012: each database that ``--database`` names."""
     from . import connections

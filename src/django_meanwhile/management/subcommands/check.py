@@ -15,8 +15,9 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError, CommandParser
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError
 
+from ...checks.connections import too_many
 from ...conf import Settings, read_settings
 from ...logs import escape
 from ...worker.plan import WorkerPlan, make_plan
@@ -30,7 +31,7 @@ from ..backends import (
     reachable,
     store_on,
 )
-from ..budget import Budget, is_counted, make_budget, too_many, verdict
+from ..budget import Budget, is_counted, make_budget, verdict
 from ..capacity import Capacity, capacity_of
 from ..wording import table
 from .base import Subcommand
@@ -91,8 +92,8 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
         found = problems(served, deploy=options["deploy"])
         looked = [look(each, settings) for each in served]
         found += [problem for each in looked for problem in each.problems]
-        only = {each.database for each in served} if options["backend"] else None
-        budgets = list(compare(settings, only))
+        ours = {each.database for each in served}
+        budgets = list(compare(settings, ours if options["backend"] else ours | {DEFAULT_DB_ALIAS}))
         found += [problem for each in budgets if each.capacity for problem in too_many(each.budget, each.capacity)]
         status = int(any(problem.is_serious() for problem in found))
         if options["json"]:
@@ -172,10 +173,10 @@ def look(served: Served, settings: Settings) -> Looked:
     )
 
 
-def compare(settings: Settings, only: Collection[str] | None) -> Iterable[Compared]:
-    """Add up the connections to each database whose server counts them; ``only``: to these."""
-    for alias in sorted(connections):
-        if (only is not None and alias not in only) or not is_counted(alias):
+def compare(settings: Settings, aliases: Collection[str]) -> Iterable[Compared]:
+    """Add up the connections to each of these databases whose server counts them."""
+    for alias in sorted(aliases):
+        if not is_counted(alias):
             continue
         budget = make_budget(alias, settings, our_backends())
         try:
