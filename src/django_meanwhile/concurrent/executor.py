@@ -63,11 +63,15 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
             raise TypeError("initializer must be a callable")
         if when_full not in {"wait", "reject"}:
             raise InvalidOption(f"ThreadPoolExecutor(when_full={when_full!r}): must be 'wait' or 'reject'.")
+        if max_queued is not None and max_queued < 0:
+            raise InvalidOption(f"ThreadPoolExecutor(max_queued={max_queued!r}): must be 0 or more calls.")
+        if idle is not None and idle < 0:
+            raise InvalidOption(f"ThreadPoolExecutor(idle={idle!r}): must be 0 or more seconds.")
         settings = get_settings().concurrent
         self._max_workers = max_workers
         self._outside_transaction = outside_transaction
         self._pool = Pool(
-            thread_name_prefix or f"meanwhile-{next(_numbers)}",
+            thread_name_prefix or f"ThreadPoolExecutor-{next(_numbers)}",
             max_workers,
             max_queued=settings.max_queued if max_queued is None else max_queued,
             when_full=when_full,
@@ -118,6 +122,12 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
             for thread in threads:
                 thread.join()
 
+    # What the standard library's executor has too, and other code may look at.
+
+    @property
+    def _broken(self) -> bool:
+        return self._pool.is_broken()
+
     @property
     def _threads(self) -> set[threading.Thread]:
         return set(self._pool.threads())
@@ -157,7 +167,7 @@ def default_executor(*, outside_transaction: bool = False) -> ThreadPoolExecutor
         if _default is None:
             settings = get_settings().concurrent
             _default = Pool(
-                "meanwhile",
+                "default_executor",
                 settings.max_workers,
                 max_queued=settings.max_queued,
                 when_full=settings.when_full,

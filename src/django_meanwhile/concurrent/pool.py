@@ -178,6 +178,16 @@ class Pool:
         with self._lock:
             return [thread.python for thread in self._threads]
 
+    def is_broken(self) -> bool:
+        """Whether an initializer has failed."""
+        with self._lock:
+            return self._refusal is not None and self._refusal[0] is BrokenThreadPool
+
+    def is_full(self) -> bool:
+        """Whether ``put()`` would have to wait just now, or to refuse."""
+        with self._lock:
+            return self._is_full()
+
     def describe(self) -> str:
         """Name the pool, for messages."""
         return f"executor {self.name!r} (max_workers={self.max_workers})"

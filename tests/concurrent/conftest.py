@@ -1,0 +1,73 @@
+"""Fixtures: executors that end with their test, and gates by which tests and calls wait for each other."""
+
+import threading
+
+import pytest
+
+from django_meanwhile.concurrent import ThreadPoolExecutor, budget, deadlock
+
+PATIENCE = 20
+"""Seconds after which a wait within a test has failed."""
+
+
+class Gate:
+    """A call that tells that it has begun, and waits to be let through; then it returns what it was made with."""
+
+    def __init__(self, result=None):
+        self.result = result
+        self._begun, self._open = threading.Event(), threading.Event()
+
+    def __call__(self):
+        self._begun.set()
+        assert self._open.wait(PATIENCE), "nobody opened the gate"
+        return self.result
+
+    def wait_until_begun(self):
+        assert self._begun.wait(PATIENCE), "the call was never begun"
+
+    @property
+    def has_begun(self):
+        return self._begun.is_set()
+
+    def open(self):
+        self._open.set()
+
+
+@pytest.fixture
+def _gates():
+    return []
+
+
+@pytest.fixture
+def gate(_gates):
+    """Make gates; they are opened at the end of the test at the latest."""
+
+    def make(result=None):
+        _gates.append(Gate(result))
+        return _gates[-1]
+
+    yield make
+    for one in _gates:
+        one.open()
+
+
+@pytest.fixture
+def executor(_gates):
+    """Make executors; they are shut down at the end of the test. Nothing is left of them then."""
+    made = []
+
+    def make(max_workers=2, **options):
+        made.append(ThreadPoolExecutor(max_workers, **options))
+        return made[-1]
+
+    yield make
+    for one in _gates:
+        one.open()
+    for one in made:
+        one.shutdown(cancel_futures=True, wait=False)
+    for one in made:
+        for thread in one._threads:
+            thread.join(PATIENCE)
+            assert not thread.is_alive(), f"{thread.name} outlived its executor"
+    assert not deadlock._waiting
+    assert not any(share.waiting for share in budget._shares.values())
