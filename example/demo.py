@@ -13,7 +13,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from tour import endings, recovery, ways
+from tour import endings, inside, recovery, ways
 from tour.server import Server
 from tour.told import Told
 from tour.visitor import Visitor
@@ -29,6 +29,7 @@ def take(told: Told, server: Server) -> None:
     ways.three_ways(told, server, visitor, resamples)
     ways.two_at_once(told, visitor, resamples)
     endings.endings(told, visitor)
+    inside.three_ways(told, visitor)
     recovery.killed_server(told, server, visitor, resamples)
     recovery.killed_tree(told, server, visitor, resamples)
 

@@ -18,7 +18,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_TZ = True
-USE_I18N = False
+USE_I18N = True
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
@@ -27,6 +27,7 @@ INSTALLED_APPS = [
     "django_meanwhile",
     "reports",
     "naive",
+    "inside",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -37,5 +37,6 @@ urlpatterns = [
     path("start/", include(starts)),
     path("jobs/<uuid:job_id>/", include(job)),
     path("naive/", include(naive_ways)),
+    path("inside/", include("inside.urls")),
     path("ping/", pages.ping, name="ping"),
 ]

@@ -17,6 +17,7 @@ PAGES = (
     ("query", "Query"),
     ("endings", "Endings"),
     ("naive", "Naive way"),
+    ("inside", "Inside a request"),
 )
 
 

@@ -4,5 +4,5 @@ server      the server's process: started, looked into, killed
 visitor     somebody with a browser: cookies, forms, a job's page
 pulse       what other requests feel meanwhile
 told        prints, and remembers what did not hold
-ways, endings, recovery     the chapters
+ways, endings, inside, recovery     the chapters
 """

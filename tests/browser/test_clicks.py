@@ -142,3 +142,20 @@ def test_the_naive_ways(visit, picture, scheme: str) -> None:
     said["ours"].get_by_role("link").click()
     page.wait_for_selector(ENDED)
     assert page.inner_text("h1") == "Done"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_inside_a_request(visit, picture, scheme: str) -> None:
+    """The button makes the page in three ways: bars are where the calls were, and only the naive way has crosses."""
+    page = visit(color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    page.goto("/inside/")
+    page.get_by_label("Language of this request").select_option("fr")
+    page.get_by_role("button", name="Make the page in three ways").click()
+    page.wait_for_selector("#parallel .lane")
+    assert page.locator(".lane").count() == 3 * 8
+    assert page.locator("#parallel .bad, #sequential .bad").count() == 0
+    assert "8 of 8 answers lost the language" in page.inner_text("#naive .bad >> nth=0")
+    starts = page.eval_on_selector_all("#sequential .lane span", "bars => bars.map(bar => bar.offsetLeft)")
+    assert starts == sorted(starts)
+    assert starts[-1] > starts[0]
+    picture(page, f"inside-{scheme}", full_page=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-PAGES = ["/", "/report/", "/query/", "/endings/", "/naive/"]
+PAGES = ["/", "/report/", "/query/", "/endings/", "/naive/", "/inside/"]
 PHONE = {"viewport": {"width": 360, "height": 740}, "device_scale_factor": 2}
 
 # The contrast of every text with what lies behind it, by the formula of WCAG 2. Run in the page.

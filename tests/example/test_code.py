@@ -12,8 +12,9 @@ from example.reports import climate
 from example.tour.visitor import Visitor
 
 EXAMPLE = Path(__file__).resolve().parent.parent.parent / "example"
+INSIDE = ("inside/calls.py", "inside/ways.py")
 WRITTEN = "\n\n".join(
-    (EXAMPLE / name).read_text() for name in ("reports/tasks.py", "reports/views.py", "naive/views.py")
+    (EXAMPLE / name).read_text() for name in ("reports/tasks.py", "reports/views.py", "naive/views.py", *INSIDE)
 )
 SHOWN = {
     "/report/": ["def start_report(", "def write_report("],
@@ -32,6 +33,13 @@ SHOWN = {
         "def background_task(",
         "def write_report(",
         "def start_report(",
+    ],
+    "/inside/": [
+        "def one_after_the_other(",
+        "ThreadPoolExecutor(",
+        "return parallel(",
+        "def closest_days(",
+        "def ask_station(",
     ],
 }
 

@@ -1,0 +1,1 @@
+"""Concurrency inside one request: the same page made in three ways, beside each other."""

@@ -1,0 +1,7 @@
+"""One page."""
+
+from django.urls import path
+
+from . import pages
+
+urlpatterns = [path("", pages.show, name="inside")]
