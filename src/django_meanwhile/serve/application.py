@@ -80,8 +80,8 @@ def _load(order: Order) -> Callable[..., Any]:
     django.setup()
     from .records import connect  # noqa: PLC0415 - the project's LOGGING comes first
 
-    connect(order.log_level)
     application = _wrapped(find(order), order.interface)
+    connect(order.log_level)  # a project's wsgi.py sets up Django, and its LOGGING, once more
     _bring_the_worker_along()
     return application
 

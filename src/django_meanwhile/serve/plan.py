@@ -6,6 +6,7 @@ Called by the command ``serve``. A mistake is a ``CommandError`` that names the 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -117,3 +118,11 @@ def _check_tls(settings: ServerSettings) -> None:
     for name, path in paths.items():
         if path is not None and not Path(path).is_file():
             raise CommandError(f"--{name.replace('_', '-')} {path}: there is no such file.")
+    if settings.tls_certificate and settings.tls_key:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except (ssl.SSLError, OSError) as error:
+            raise CommandError(
+                f"--tls-certificate {settings.tls_certificate} and --tls-key {settings.tls_key} are no certificate and "
+                f"its key, in PEM: {error.strerror or error}."
+            ) from None

@@ -1,0 +1,1 @@
+"""``manage.py serve``, with real servers."""

@@ -1,0 +1,94 @@
+"""A real ``manage.py serve`` of a test's project."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from tests.playground import Project, Running, eventually
+
+INTERFACES = ("wsgi", "asgi")
+BOTH = [f"--interface={name}" for name in INTERFACES]
+
+
+@dataclass
+class Served:
+    """A server that answers, or that is about to end."""
+
+    project: Project
+    running: Running
+    port: int
+
+    def get(self, path: str, timeout: float = 20) -> str:
+        """Return the body of a page, whatever its status."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
+    def status(self, path: str) -> int:
+        """Return the status of a page."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def pid(self) -> int:
+        """Return the server process that answers."""
+        return json.loads(self.get("/inside/"))["pid"]
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the living server processes, without the first one and its bookkeeping."""
+        return [
+            process
+            for process in psutil.Process(self.running.pid).children()
+            if "spawn_main" in " ".join(process.cmdline())
+        ]
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(project: Project, *flags: str, settings: dict[str, Any] | None = None, **env: str) -> Served:
+    """Start a server, and do not wait for it."""
+    port = free_port()
+    given = {"TMPDIR": str(project.path), "MEANWHILE_TEST_EXTRA": json.dumps(settings or {})} | env
+    running = project.start("serve", f"127.0.0.1:{port}", *flags, **given)
+    return Served(project, running, port)
+
+
+def serve(project: Project, *flags: str, settings: dict[str, Any] | None = None, **env: str) -> Served:
+    """Start a server and wait for its first answer."""
+    served = start(project, *flags, settings=settings, **env)
+
+    def answers() -> bool:
+        assert served.running.is_running(), served.running.log
+        try:
+            return bool(served.get("/ping/"))
+        except OSError:
+            return False
+
+    eventually(answers, within=60, what="it answers")
+    return served
+
+
+def with_code(project: Project, **files: str) -> dict[str, str]:
+    """Write modules of the project's own, and return the environment in which they can be imported."""
+    for name, text in files.items():
+        (project.path / f"{name}.py").write_text(text)
+    return {"PYTHONPATH": f"{project.path}{os.pathsep}{project.env['PYTHONPATH']}", "PYTHONDONTWRITEBYTECODE": "1"}

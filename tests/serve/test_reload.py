@@ -1,0 +1,134 @@
+"""New code: by SIGHUP in production, by a changed file in development; broken code takes nothing away."""
+
+import os
+import signal
+import threading
+
+import psutil
+import pytest
+
+from tests.embedded.servers import EMBEDDED, supervisors
+from tests.playground import Project, eventually
+
+from .served import BOTH, Served, serve, with_code
+
+pytestmark = pytest.mark.slow
+
+URLS = """
+from django.http import HttpResponse
+from django.urls import include, path
+urlpatterns = [path("", include("tests.project.urls")), path("code/", lambda request: HttpResponse("{}"))]
+"""
+EXTRA = {"ROOT_URLCONF": "site_urls"}
+
+
+def _serve(site: Project, *flags: str) -> Served:
+    return serve(site, *flags, settings=EXTRA, **with_code(site, site_urls=URLS.format("old")))
+
+
+@pytest.mark.parametrize("interface", BOTH)
+def test_sighup_brings_new_code_and_refuses_nobody(site: Project, interface: str) -> None:
+    """SIGHUP: the new code answers; meanwhile every single request, each on a new connection, gets an answer."""
+    served = _serve(site, interface, "--workers=2")
+    old = {process.pid for process in served.workers()}
+    over, answers, failures = threading.Event(), set(), []
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                answers.add(served.get("/code/"))
+            except OSError as error:
+                failures.append(error)
+
+    asking = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    with_code(site, site_urls=URLS.format("new"))
+    served.running.send(signal.SIGHUP)
+    eventually(lambda: not old & {process.pid for process in served.workers()}, within=60, what="all are new")
+    over.set()
+    for thread in asking:
+        thread.join()
+    assert not failures
+    assert answers == {"old", "new"}
+    assert served.get("/code/") == "new"
+    assert served.running.stop() == 0, served.running.log
+    assert not site.processes()
+
+
+def test_sighup_with_broken_code_changes_nothing(site: Project) -> None:
+    """Code that does not load is refused, with file, line and reason; the old processes go on, and a mended one loads."""
+    served = _serve(site, "--log-level=info")
+    old = served.pid()
+    with_code(site, site_urls="x = (\n")
+    served.running.send(signal.SIGHUP)
+    log = served.running.wait_for("not reloaded, the old code goes on")
+    (line,) = [line for line in log.splitlines() if "not reloaded" in line]
+    assert "site_urls.py, line 1: SyntaxError" in line
+    assert served.pid() == old
+    with_code(site, site_urls=URLS.format("mended"))
+    served.running.send(signal.SIGHUP)
+    eventually(lambda: served.get("/code/") == "mended", within=60)
+    served.running.stop()
+
+
+@pytest.mark.parametrize("interface", BOTH)
+def test_a_changed_file_brings_new_code(site: Project, interface: str) -> None:
+    """With ``--reload`` a saved file is served; a broken one answers with its error until it is mended."""
+    served = _serve(site, interface, "--reload")
+    assert served.get("/code/") == "old"
+    modified = (site.path / "site_urls.py").stat().st_mtime
+    for number, (text, expected) in enumerate(
+        [(URLS.format("new"), "new"), ("def broken(:\n", "SyntaxError"), (URLS.format("mended"), "mended")], 1
+    ):
+        _save(site, text, modified + number)
+        saved = number
+
+        def answers(text: str = text, expected: str = expected) -> bool:
+            nonlocal saved
+            saved += 1
+            _save(site, text, modified + 10 * saved)  # one that the reloader does not watch for yet goes unseen
+            return expected in served.get("/code/")
+
+        eventually(answers, within=60, what=f"{expected} is answered")
+        modified += 1000
+    assert len(served.workers()) == 1
+    assert served.running.stop() == 0, served.running.log
+    assert not site.processes()
+
+
+def _save(site: Project, text: str, modified: float) -> None:
+    path = site.path / "site_urls.py"
+    if path.read_text() != text:
+        path.write_text(text)
+        os.utime(path, (modified, modified))
+
+
+def test_reload_is_one_process_and_follows_debug(site: Project) -> None:
+    """Under DEBUG files are watched without being asked for, by one process whatever ``workers`` says."""
+    site.meanwhile |= {"SERVER": {"workers": 3}}
+    served = serve(site, settings={"DEBUG": True})
+    assert "1 process, started anew when a file changes" in served.running.log
+    assert len(served.workers()) == 1
+    served.running.stop()
+    served = serve(site, "--noreload", settings={"DEBUG": True})
+    assert len(served.workers()) == 3
+    served.running.stop()
+
+
+def test_a_reload_brings_a_new_worker_along(site: Project) -> None:
+    """The embedded worker runs the new code too: it is replaced with its server process, and there is one at a time."""
+    site.meanwhile = EMBEDDED
+    served = _serve(site, "--reload")
+    (old,) = eventually(lambda: supervisors(site), within=30)
+    modified = (site.path / "site_urls.py").stat().st_mtime
+
+    def replaced() -> list[psutil.Process]:
+        nonlocal modified
+        modified += 1
+        os.utime(site.path / "site_urls.py", (modified, modified))
+        return [worker for worker in supervisors(site) if worker != old]
+
+    eventually(replaced, within=60, what="another worker has come")
+    assert served.running.stop() == 0
+    eventually(lambda: not site.processes(), within=10)
