@@ -17,6 +17,7 @@
     │   ├── WouldDeadlock                everybody who could run the awaited call waits for it
     │   ├── NotAllowed (TypeError)       a call that this way of running cannot take
     │   ├── NoLastingLoop                a coroutine that nobody would run to its end
+    │   ├── ProcessFailed                a child process died of a call, or cannot bring back what came of it
     │   ├── SnapshotUnavailable          one snapshot for all, on a database that has none
     │   ├── ConnectionTimeout (TimeoutError)   the process's share of connections was not free in time
     │   ├── LockTimeout (TimeoutError)   somebody else kept the lock
@@ -97,6 +98,10 @@ class NotAllowed(ConcurrencyError, TypeError):
 
 class NoLastingLoop(ConcurrencyError):
     """No event loop that outlives the caller: the coroutine would be cancelled half-way."""
+
+
+class ProcessFailed(ConcurrencyError):
+    """A child process died of a call, could not be started for it, or cannot bring back what came of it."""
 
 
 class SnapshotUnavailable(ConcurrencyError):
