@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 
 from django.db.backends.signals import connection_created
 
-_opened_by: WeakKeyDictionary[Any, threading.Thread] = WeakKeyDictionary()
 _lock = threading.Lock()
+_opened: WeakKeyDictionary[Any, tuple[int, threading.Thread]] = WeakKeyDictionary()  # guarded by _lock
+_number = 0  # of the last one; guarded by _lock
 
 
 def watch() -> None:
@@ -22,12 +23,23 @@ def watch() -> None:
 
 
 def _remember(connection: Any, **_: Any) -> None:
+    global _number  # noqa: PLW0603 - one count for the process
     with _lock:
-        _opened_by[connection] = threading.current_thread()
+        _number += 1
+        _opened[connection] = (_number, threading.current_thread())
 
 
-def count() -> int:
-    """Say how many are open although their thread is gone."""
+def now() -> int:
+    """Return the number of the last connection that was opened, for `count`."""
     with _lock:
-        opened = list(_opened_by.items())
-    return sum(connection.connection is not None and not thread.is_alive() for connection, thread in opened)
+        return _number
+
+
+def count(since: int = 0) -> int:
+    """Say how many of those that were opened since are open although their thread is gone."""
+    with _lock:
+        opened = list(_opened.items())
+    return sum(
+        number > since and connection.connection is not None and not thread.is_alive()
+        for connection, (number, thread) in opened
+    )

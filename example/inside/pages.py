@@ -92,7 +92,7 @@ def show(request: HttpRequest) -> HttpResponse:
 
 def _make(way: Way, language: str) -> dict[str, Any]:
     """Make the page in one way, in that language."""
-    before = left.count()
+    before = left.now()
     begun = time.perf_counter()
 
     def watched(name: str, call: Callable[[], str]) -> Callable[[], Seen]:
@@ -111,7 +111,7 @@ def _make(way: Way, language: str) -> dict[str, Any]:
         "seconds": seconds,
         "calls": [asdict(each) for each in seen],
         "lost_language": sum(each.language != language for each in seen),
-        "left": max(0, left.count() - before),
+        "left": left.count(since=before),
     }
 
 
