@@ -80,6 +80,19 @@ def test_the_readme_works_to_the_letter(site: Site) -> None:
     server.kill()
 
 
+def test_the_readmes_parallel_view_answers(site: Site) -> None:
+    """The view of the README with three queries at once answers with what the database holds."""
+    site.use(README)
+    code = (
+        "from django.contrib.auth.models import Group, User; from django.test import RequestFactory\n"
+        "from reports.overview import overview\n"
+        "User.objects.create_user('john'); Group.objects.create(name='staff')\n"
+        "print(overview(RequestFactory().get('/')).content.decode())"
+    )
+    found = json.loads(site.python(code).stdout)
+    assert (found["users"], len(found["newest"]), found["groups"]) == (1, 1, 1)
+
+
 # --- blocks -------------------------------------------------------------------------------------
 
 
