@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 
 from tests.playground import Project, Running, eventually
+from tests.processes.harness import said
 
 INTERFACES = ("wsgi", "asgi")
 BOTH = [f"--interface={name}" for name in INTERFACES]
@@ -50,11 +52,30 @@ class Served:
 
     def workers(self) -> list[psutil.Process]:
         """Return the living server processes, without the first one and its bookkeeping."""
-        return [
-            process
-            for process in psutil.Process(self.running.pid).children()
-            if "spawn_main" in " ".join(process.cmdline())
-        ]
+        return [process for process in psutil.Process(self.running.pid).children() if _is_spawned(process)]
+
+
+def _is_spawned(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:  # gone meanwhile
+        return False
+
+
+def ask_slowly(served: Served, key: str) -> tuple[threading.Thread, list[Any]]:
+    """Ask, in a thread, for a page that takes until the file named ``key`` is there; return once it runs."""
+    answers: list[Any] = []
+
+    def ask() -> None:
+        try:
+            answers.append(served.get(f"/slow/{key}/", timeout=60))
+        except OSError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    eventually(lambda: said(served.project, "asked", key), within=30)
+    return thread, answers
 
 
 def free_port() -> int:

@@ -2,35 +2,16 @@
 
 import os
 import signal
-import threading
-from typing import Any
 
 import psutil
 import pytest
 
 from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
-from tests.processes.harness import said
 
-from .served import BOTH, Served, serve
+from .served import BOTH, Served, ask_slowly, serve
 
 pytestmark = pytest.mark.slow
-
-
-def _ask(served: Served, key: str) -> tuple[threading.Thread, list[Any]]:
-    """Ask, in a thread, for a page that takes until the file named ``key`` is there; return once it runs."""
-    answers: list[Any] = []
-
-    def ask() -> None:
-        try:
-            answers.append(served.get(f"/slow/{key}/", timeout=60))
-        except OSError as error:
-            answers.append(error)
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    eventually(lambda: said(served.project, "asked", key), within=30)
-    return thread, answers
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda value: value.name)
@@ -38,7 +19,7 @@ def _ask(served: Served, key: str) -> tuple[threading.Thread, list[Any]]:
 def test_a_request_that_runs_is_answered(site: Project, interface: str, number: int) -> None:
     """SIGTERM while a request runs: no new connection is taken, the answer is sent, the exit status is 0."""
     served = serve(site, interface, "--workers=2")
-    thread, answers = _ask(served, "last")
+    thread, answers = ask_slowly(served, "last")
     served.running.send(number)
     eventually(lambda: _refuses(served), within=20, what="it takes no more connections")
     assert served.running.is_running()
@@ -46,7 +27,7 @@ def test_a_request_that_runs_is_answered(site: Project, interface: str, number: 
     thread.join(20)
     assert answers == ["at last"]
     assert served.running.wait(20) == 0, served.running.log
-    assert not site.processes()
+    eventually(lambda: not site.processes(), within=5, what="nothing is left")
     assert "Unexpected exit" not in served.running.log
 
 
@@ -61,7 +42,7 @@ def _refuses(served: Served) -> bool:
 def test_a_signal_to_all_of_its_processes_is_an_orderly_end(site: Project) -> None:
     """Ctrl-C reaches the whole group, and a service manager may signal each process: exit status 0, no complaint."""
     served = serve(site, "--workers=2")
-    thread, answers = _ask(served, "last")
+    thread, answers = ask_slowly(served, "last")
     os.killpg(served.running.pid, signal.SIGINT)
     (site.path / "last").touch()
     thread.join(20)
@@ -75,7 +56,7 @@ def test_a_signal_to_all_of_its_processes_is_an_orderly_end(site: Project) -> No
 def test_a_request_that_does_not_end_is_ended(site: Project, interface: str) -> None:
     """After ``graceful_timeout`` seconds the server is gone, whatever its requests do; the exit status is 0."""
     served = serve(site, interface, "--graceful-timeout=1")
-    thread, answers = _ask(served, "never")
+    thread, answers = ask_slowly(served, "never")
     served.running.send(signal.SIGTERM)
     assert served.running.wait(20) == 0, served.running.log
     thread.join(20)
@@ -86,7 +67,7 @@ def test_a_request_that_does_not_end_is_ended(site: Project, interface: str) -> 
 def test_a_second_signal_does_not_wait(site: Project) -> None:
     """The second SIGINT ends it now, though a request still runs and has an hour."""
     served = serve(site, "--graceful-timeout=3600")
-    thread, answers = _ask(served, "never")
+    thread, answers = ask_slowly(served, "never")
     served.running.send(signal.SIGINT)
     eventually(lambda: _refuses(served), within=20, what="the first one has arrived")
     assert served.running.is_running()
@@ -103,7 +84,7 @@ def test_nothing_outlives_the_first_process(site: Project, interface: str) -> No
     site.meanwhile = EMBEDDED
     served = serve(site, interface, "--workers=2")
     eventually(lambda: supervisors(site), within=30)
-    thread, answers = _ask(served, "last")
+    thread, answers = ask_slowly(served, "last")
     served.running.kill()
     assert len(site.processes()) > 1
     (site.path / "last").touch()
@@ -115,7 +96,7 @@ def test_nothing_outlives_the_first_process(site: Project, interface: str) -> No
 def test_a_request_does_not_hold_what_the_first_process_left(site: Project) -> None:
     """SIGKILL of the first process while a request hangs: gone after ``graceful_timeout`` all the same."""
     served = serve(site, "--graceful-timeout=1")
-    thread, answers = _ask(served, "never")
+    thread, answers = ask_slowly(served, "never")
     served.running.kill()
     eventually(lambda: not site.processes(), within=10, what="nothing is left")
     thread.join(20)
@@ -132,4 +113,4 @@ def test_a_process_that_dies_is_replaced(site: Project, interface: str) -> None:
     assert served.pid() != old  # one try: the socket listens all the time
     assert "Unexpected exit from worker-1" in served.running.log
     assert served.running.stop() == 0, served.running.log
-    assert not site.processes()
+    eventually(lambda: not site.processes(), within=5, what="nothing is left")

