@@ -112,30 +112,24 @@ class CoroutineLane:
     def __init__(self, function: Callable[[Any], Any], label: str) -> None:
         self._function, self._label = function, label
 
-    def start(self, items: list[Any]) -> asyncio.Task[Any]:
+    def start(self, piece: Piece, items: list[Any]) -> bool:
         """See ``Lane``."""
-        loop = asyncio.get_running_loop()
-        return loop.create_task(in_a_thread_of_its_own(lambda: self._call_each(items)), name=self._label)
+        call = in_a_thread_of_its_own(lambda: self._call_each(items, piece.results))
+        piece.future = asyncio.get_running_loop().create_task(call, name=self._label)
+        return True
 
-    async def _call_each(self, items: list[Any]) -> tuple[list[Any], BaseException | None]:
-        results: list[Any] = []
-        try:
-            for item in items:
-                results.append(await self._function(item))  # noqa: PERF401 - those before an error are wanted
-        except Exception as error:  # noqa: BLE001 - raised where the consumer gets to it
-            return results, error
-        return results, None
+    async def _call_each(self, items: list[Any], results: list[Any]) -> None:
+        for item in items:
+            results.append(await self._function(item))  # noqa: PERF401 - those before an error are wanted
 
-    def read(self, future: asyncio.Task[Any]) -> tuple[list[Any], BaseException | None]:
+    def read(self, piece: Piece) -> None:
         """See ``Lane``."""
-        if future.cancelled():
-            return [], asyncio.CancelledError()
-        error = future.exception()
-        return future.result() if error is None else ([], error)
+        task, piece.future = piece.future, None
+        piece.error = asyncio.CancelledError() if task.cancelled() else task.exception()
 
-    def stop(self, future: asyncio.Task[Any]) -> None:
+    def stop(self, piece: Piece) -> None:
         """See ``Lane``."""
-        future.cancel()
+        piece.future.cancel()
 
     def help(self, pieces: Any) -> bool:  # noqa: ARG002
         """See ``Lane``. A loop's thread is never one of the pool's."""
@@ -162,7 +156,6 @@ class AsyncRun:
         """Yield what comes of it."""
         window = self._window
         feeder = self._loop.create_task(self._feed(), name=f"{self._order.label}: pulling")
-        piece = None
         try:
             while not (window.is_empty() and window.takes_no_more):
                 if not window.is_ready():
@@ -172,14 +165,12 @@ class AsyncRun:
                 self._room.set()
                 for result in piece.results:
                     yield result
-                if piece.error is not None:
-                    raise piece.error
+                piece.raise_error()
         finally:
-            piece = None  # or the error would hold itself, through this frame
             left = window.abandon()
             feeder.cancel()
             for each in left:
-                self._lane.stop(each.future)
+                self._lane.stop(each)
             tasks = [each.future for each in left if asyncio.isfuture(each.future)]
             await asyncio.gather(feeder, *tasks, return_exceptions=True)
 
@@ -193,23 +184,23 @@ class AsyncRun:
                 continue
             try:
                 chunk = await anext(self._source)
-                while (future := self._lane.start(chunk)) is None:  # noqa: ASYNC110 - others fill that queue
+                piece = Piece()
+                while not self._lane.start(piece, chunk):  # noqa: ASYNC110 - others fill that queue
                     await asyncio.sleep(AGAIN_AFTER)
             except StopAsyncIteration:
                 window.takes_no_more = True
             except Exception as error:  # noqa: BLE001 - raised where the result would be
                 window.add(Piece(error=error, is_ended=True))
             else:
-                self._add(future)
+                self._add(piece)
             self._news.set()
 
-    def _add(self, future: Any) -> None:
-        piece = Piece(future)
+    def _add(self, piece: Piece) -> None:
         self._window.add(piece)
-        if asyncio.isfuture(future):
-            future.add_done_callback(lambda _: self._note(piece))
+        if asyncio.isfuture(piece.future):
+            piece.future.add_done_callback(lambda _: self._note(piece))
         else:
-            future.add_done_callback(lambda _: self._note_from_a_thread(piece))
+            piece.future.add_done_callback(lambda _: self._note_from_a_thread(piece))
 
     def _note_from_a_thread(self, piece: Piece) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
@@ -217,7 +208,7 @@ class AsyncRun:
 
     def _note(self, piece: Piece) -> None:
         if piece in self._window.pieces:  # else it was abandoned
-            piece.results, piece.error = self._lane.read(piece.future)
+            self._lane.read(piece)
             self._window.note_end(piece)
             self._news.set()
             self._room.set()

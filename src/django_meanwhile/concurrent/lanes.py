@@ -16,7 +16,6 @@ from ..core.errors import InvalidOption, NotAllowed, QueueFull
 from .admission import outcome
 from .context import capture
 from .executor import default_executor
-from .future import Future
 from .parcel import Packer, unpack
 from .window import Piece
 
@@ -29,28 +28,26 @@ class Lane(Protocol):
 
     max_workers: int
 
-    def start(self, items: list[Any]) -> Any | None:
-        """Have the function called for each item; return a future of it, or None."""
+    def start(self, piece: Piece, items: list[Any]) -> bool:
+        """Have the function called for each item, as the piece's future; whether there was room for that."""
 
-    def read(self, future: Any) -> tuple[list[Any], BaseException | None]:
-        """Return the results of an ended future, and the error that came after them."""
+    def read(self, piece: Piece) -> None:
+        """Put into the piece what has come of it, and let go of its future, which has ended."""
 
-    def stop(self, future: Any) -> None:
+    def stop(self, piece: Piece) -> None:
         """Have it end, without waiting for that."""
 
     def help(self, pieces: Iterable[Piece]) -> bool:
         """Run one that has not begun here and now, if nobody else may be free to; whether that was done."""
 
 
-def call_each(function: Callable[[Any], Any], items: Iterable[Any]) -> tuple[list[Any], BaseException | None]:
-    """Call ``function`` for each item; return the results up to the first error, and that error."""
-    results: list[Any] = []
-    try:
-        for item in items:
-            results.append(outcome(function(item)))  # noqa: PERF401 - those before the error are wanted
-    except Exception as error:  # noqa: BLE001 - raised where the consumer gets to it
-        return results, error
-    return results, None
+def call_each(function: Callable[[Any], Any], items: Iterable[Any], results: list[Any]) -> None:
+    """Call ``function`` for each item; add to ``results`` up to the first error, and raise that.
+
+    Raise, not return: a future that holds its own frames through a result is freed by the garbage collector only.
+    """
+    for item in items:
+        results.append(outcome(function(item)))  # noqa: PERF401 - those before an error are wanted
 
 
 class ThreadLane:
@@ -63,29 +60,31 @@ class ThreadLane:
         self._surroundings = capture(label)
         self.max_workers = self._pool.max_workers
 
-    def start(self, items: list[Any]) -> Future[Any] | None:
+    def start(self, piece: Piece, items: list[Any]) -> bool:
         """See ``Lane``."""
         waits = self._pool.when_full == "wait" and not self._executor.is_mine()
         if waits and self._pool.is_full():
-            return None
+            return False
+        arguments = self._function, items, piece.results
         try:
-            return self._executor.start(call_each, (self._function, items), {}, surroundings=self._surroundings)
+            piece.future = self._executor.start(call_each, arguments, {}, surroundings=self._surroundings)
         except QueueFull:
             if waits:  # on an event loop, and full since we asked
-                return None
+                return False
             raise
+        return True
 
-    def read(self, future: Future[Any]) -> tuple[list[Any], BaseException | None]:
+    def read(self, piece: Piece) -> None:
         """See ``Lane``."""
+        future, piece.future = piece.future, None
         try:
-            error = future.exception()
-        except CancelledError as cancelled:
-            error = cancelled
-        return future.result() if error is None else ([], error)
+            piece.error = future.exception()
+        except CancelledError as error:
+            piece.error = error
 
-    def stop(self, future: Future[Any]) -> None:
+    def stop(self, piece: Piece) -> None:
         """See ``Lane``."""
-        future.stop()
+        piece.future.stop()
 
     def help(self, pieces: Iterable[Piece]) -> bool:
         """See ``Lane``."""
@@ -99,24 +98,26 @@ class RemoteLane:
         self._packer, self._submit = packer, submit
         self.max_workers = get_settings().concurrent.processes
 
-    def start(self, items: list[Any]) -> Any:
+    def start(self, piece: Piece, items: list[Any]) -> bool:
         """See ``Lane``."""
-        return self._submit(self._packer.pack(items), self._packer.label)
+        piece.future = self._submit(self._packer.pack(items), self._packer.label)
+        return True
 
-    def read(self, future: Any) -> tuple[list[Any], BaseException | None]:
+    def read(self, piece: Piece) -> None:
         """See ``Lane``."""
+        future, piece.future = piece.future, None
         try:
-            error = future.exception()
-            return unpack(future.result(), self._packer.label) if error is None else ([], error)
-        except CancelledError as cancelled:
-            return [], cancelled
+            piece.error = future.exception()
+            if piece.error is None:
+                piece.results, piece.error = unpack(future.result(), self._packer.label)
+        except CancelledError as error:
+            piece.error = error
         except Exception as error:  # noqa: BLE001 - a class of the user's that cannot be read back
-            return [], error
+            piece.error = error
 
-    def stop(self, future: Any) -> None:
+    def stop(self, piece: Piece) -> None:
         """See ``Lane``."""
-        stop = getattr(future, "stop", future.cancel)
-        stop()
+        getattr(piece.future, "stop", piece.future.cancel)()
 
     def help(self, pieces: Iterable[Piece]) -> bool:  # noqa: ARG002
         """See ``Lane``. Nobody here is needed."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar, overload
 
@@ -157,12 +158,11 @@ class Run:
             while self._advance():
                 piece = self._window.take()
                 yield from piece.results
-                if piece.error is not None:
-                    raise piece.error
+                piece.raise_error()
         finally:
-            piece = None  # type: ignore[assignment]  # or the error would hold itself, through this frame
             for left in self._window.abandon():
-                self._lane.stop(left.future)
+                self._lane.stop(left)
+                left.future = None  # which holds it, by a callback
 
     def _advance(self) -> bool:
         """Start what there is room for, and wait until something can be given; False at the end.
@@ -192,27 +192,27 @@ class Run:
         try:
             if self._pulled is None:
                 self._pulled = next(self._source)
-            future = self._lane.start(self._pulled)
+            piece = Piece()
+            if not self._lane.start(piece, self._pulled):
+                return False
         except StopIteration:
             window.takes_no_more = True
             return True
         except Exception as error:  # noqa: BLE001 - raised where the result would be
             window.add(Piece(error=error, is_ended=True))
             return True
-        if future is None:
-            return False
         self._pulled = None
-        piece = Piece(future)
         window.add(piece)
-        future.add_done_callback(lambda _: self._ended.put(piece))
+        piece.future.add_done_callback(lambda _: self._ended.put(piece))
         return True
 
     def _note_ends(self) -> None:
-        while not self._ended.empty():
-            self._note(self._ended.get())
+        with suppress(Empty):
+            while True:
+                self._note(self._ended.get_nowait())
 
     def _note(self, piece: Piece) -> None:
-        piece.results, piece.error = self._lane.read(piece.future)
+        self._lane.read(piece)
         self._window.note_end(piece)
 
     def _wait(self, at_most: float | None) -> None:

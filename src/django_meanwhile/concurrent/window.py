@@ -25,6 +25,15 @@ class Piece:
     error: BaseException | None = None
     is_ended: bool = False
 
+    def raise_error(self) -> None:
+        """Raise its error, if it has one, and let go of it: it holds the frames that it came through."""
+        error, self.error = self.error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error, self
+
 
 class Window:
     """The pieces that were started and not given to the consumer yet, in the order of the iterable."""
