@@ -176,6 +176,25 @@ def test_what_is_shared_on_purpose_is_left_alone(database, repair, told):
     kept[0].close()
 
 
+def test_a_private_connection_hides_no_other(database, repair, told):
+    """A thread that leaks, and opens a connection to the same database that is not its own (a lock's): both are seen
+    for what they are.
+    """
+    raws = []
+
+    def call() -> None:
+        raws.append(query(database))
+        private = type(connections[database])(connections[database].settings_dict, database)
+        private.inc_thread_sharing()
+        private.connect()
+        raws.append(private.connection)
+
+    in_thread(call)
+    assert list(map(is_closed, raws)) == [True, False]
+    raws[1].close()
+    assert len(told()) == 1
+
+
 def test_the_last_connection_counts(database, repair, told):
     """A thread that reconnects is watched for the new connection, not for the old one."""
     raws = []

@@ -60,13 +60,14 @@ def test_it_adds_up_server_threads_and_workers(on_postgresql, settings):
 
 
 def test_a_pool_is_all_that_a_server_process_has(on_postgresql, settings):
-    """With Django's pool neither threads nor concurrent count: the pool does; a worker is outside of it."""
+    """With Django's pool no threads count: the pool does. Locks and a worker are outside of it."""
     on_postgresql["pool"] = {"max_size": 6}
     settings.MEANWHILE = {"SERVER": {"workers": 3, "threads": 50}, "WORKER": SMALL}
     rows, budget = _rows()
     assert rows["web server"].connections == 18
     assert "concurrent" not in rows
-    assert budget.total == 18 + make_plan(conf.get_settings()).peak_connections
+    assert rows["locks"].connections == 3 * 8
+    assert budget.total == 18 + 24 + make_plan(conf.get_settings()).peak_connections
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ def is_being_read(connection: BaseDatabaseWrapper) -> bool:
 
 
 def _opened(connection: BaseDatabaseWrapper, **_: Any) -> None:
+    if connection.allow_thread_sharing:  # it outlives its thread on purpose, and is not the thread's own
+        return
     setattr(connection, _CURSORS, WeakSet())
     _mine.ledger.opened[connection.alias] = Opening(connection, stack())
 

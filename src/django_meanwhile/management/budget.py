@@ -4,7 +4,7 @@
 
     web server    processes x threads            MEANWHILE["SERVER"], or the environment, or assumed
     concurrent    processes x connections        MEANWHILE["CONCURRENT"]: threads of ours, and locks
-                  a pool counts instead of both: processes x max_size
+                  a pool counts instead: processes x max_size, and locks, which are outside of it
     workers       one for each backend of ours, and what it opens for a while
 
 Computed from the settings and the environment, without touching a database. Called by the command ``check`` and by
@@ -151,6 +151,12 @@ def _of_server(database: str, settings: Settings, server: WebServer) -> Iterator
     if size is not None:
         arithmetic = f"{_processes(processes)} x pool of {size}"
         yield Row(what="web server", arithmetic=arithmetic, connections=processes * size, source=server.source)
+        yield Row(
+            what="locks",
+            arithmetic=f"{_processes(processes)} x {ours} outside of the pool",
+            connections=processes * ours,
+            source='MEANWHILE["CONCURRENT"]',
+        )
         return
     threads = f"{server.threads} threads" if server.threads is not None else "a thread for each request"
     yield Row(

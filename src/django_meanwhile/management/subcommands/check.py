@@ -130,6 +130,7 @@ exit status: 0 no errors (there may be warnings), 1 errors, or a database that c
         else:
             self.say(f"  the server allows {capacity.usable}: {capacity.arithmetic}; {capacity.in_use} are in use now")
             self.say(f"  {verdict(budget, capacity)}")
+        self.say("  not in the sum: processes of parallel_map, and what jobs open that use django_meanwhile.concurrent")
         self.say()
 
     def _settings(self, settings: Settings) -> None:
