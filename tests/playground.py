@@ -87,11 +87,11 @@ class Running:
         """Send a signal to this process alone."""
         self.popen.send_signal(number)
 
-    def wait(self, within: float = 30) -> int:
+    def wait(self, within: float = 60) -> int:
         """Wait for its end; return the exit status (negative: the signal that ended it)."""
         return self.popen.wait(within)
 
-    def stop(self, within: float = 30) -> int:
+    def stop(self, within: float = 60) -> int:
         """Ask it to end (SIGTERM) and wait for that."""
         self.popen.terminate()
         return self.wait(within)
@@ -101,7 +101,7 @@ class Running:
         self.popen.kill()
         self.popen.wait()
 
-    def wait_for(self, text: str, within: float = 20) -> str:
+    def wait_for(self, text: str, within: float = 60) -> str:
         """Wait until its output contains ``text``; return the output. Fails at once if it ends before."""
 
         def seen() -> bool:
@@ -147,11 +147,11 @@ class Project:
             "PYTHONWARNINGS": "error",
         }
 
-    def manage(self, *args: str, check: bool = True, within: float = 60) -> subprocess.CompletedProcess[str]:
+    def manage(self, *args: str, check: bool = True, within: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a management command to its end; its failure fails the test unless ``check`` is off."""
         return self._run([sys.executable, "-m", "django", *args], check=check, within=within)
 
-    def python(self, code: str, *, check: bool = True, within: float = 60) -> subprocess.CompletedProcess[str]:
+    def python(self, code: str, *, check: bool = True, within: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a script in the project, with Django set up."""
         setup = "import django; django.setup()\n"
         return self._run([sys.executable, "-c", setup + code], check=check, within=within)

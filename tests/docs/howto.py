@@ -45,7 +45,7 @@ def path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-def shell(site: Site, command: str | list[str], within: float = 60) -> "subprocess.CompletedProcess[str]":
+def shell(site: Site, command: str | list[str], within: float = 120) -> "subprocess.CompletedProcess[str]":
     """Run a command of a page in the site, through a shell if it is a line; its status is the caller's business."""
     return subprocess.run(
         command,

@@ -67,7 +67,7 @@ class Site(Project):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
-    def manage(self, *args: str, check: bool = True, within: float = 60) -> "subprocess.CompletedProcess[str]":
+    def manage(self, *args: str, check: bool = True, within: float = 120) -> "subprocess.CompletedProcess[str]":
         """Run its manage.py."""
         return self._run([sys.executable, "manage.py", *args], check=check, within=within)
 

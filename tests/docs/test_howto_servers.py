@@ -70,7 +70,7 @@ def test_a_server_brings_its_worker_along(site: Site, line: str) -> None:
     eventually(lambda: _listens(server, port), within=30, what="the server answers")
     _report(site, port)
     eventually(lambda: len(site.workers()) == 2, what="one worker: a shared child and one process")
-    assert server.stop(20) in {0, -15}, server.log
+    assert server.stop() in {0, -15}, server.log
     eventually(lambda: not site.processes(), what="the worker has ended as well")
 
 
@@ -80,7 +80,7 @@ def test_the_asgi_file_starts_it_before_any_request(site: Site) -> None:
     site.write("mysite/asgi.py", next(block.text for block in PAGE.blocks() if block.file == "mysite/asgi.py"))
     server, _ = _serve(site, next(line for line in LINES if line.startswith("uvicorn")), WITHOUT)
     eventually(site.workers, within=30, what="a worker has registered")
-    server.stop(20)
+    server.stop()
     eventually(lambda: not site.processes(), what="the worker has ended as well")
     site.write("mysite/asgi.py", kept)
 
@@ -96,7 +96,7 @@ def test_beside_a_worker_of_its_own(site: Site, name: str) -> None:
     worker = site.start_worker("--threads", "1", "--coroutines", "0", "--processes", "1")
     _report(site, port)
     assert worker.stop() == 0
-    server.stop(20)
+    server.stop()
 
 
 def test_the_default_is_what_the_page_says() -> None:

@@ -110,13 +110,14 @@ def test_a_worker_may_be_process_one(site: Site) -> None:
     eventually(lambda: len(site.workers()) == 3, within=30, what="the children of process 1 have registered")
     (inside,) = psutil.Process(outside.pid).children()
     inside.terminate()
-    assert outside.wait(20) == 0, outside.log
+    assert outside.wait() == 0, outside.log
     assert not site.processes()
 
 
 # --- the Procfile -------------------------------------------------------------------------------
 
 
+@pytest.mark.alone  # honcho kills what has not ended after its five seconds
 @pytest.mark.slow
 def test_the_procfile_runs(site: Site) -> None:
     """Web and worker start under honcho; a view's job is done; SIGTERM ends all and gives back what runs, uncharged."""
@@ -136,7 +137,7 @@ def test_the_procfile_runs(site: Site) -> None:
     assert found
     site.python("from reports.tasks import long; long.enqueue()")
     eventually(lambda: site.states().get("RUNNING") == 1, within=30, what="the long job runs")
-    honcho.stop(20)
+    honcho.stop()
     assert not site.processes()
     assert site.states() == {"SUCCESSFUL": 1, "READY": 1}
     assert site.sql("SELECT attempts, interruptions FROM meanwhile_job WHERE state = 2") == [(0, 1)], honcho.log

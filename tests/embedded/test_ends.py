@@ -65,6 +65,7 @@ def test_a_worker_ends_with_its_server(site: Project, kind: str, number: int) ->
     _ends(site, kind, number)
 
 
+@pytest.mark.alone  # a server waits 3 s for its worker, and no longer
 @pytest.mark.parametrize(
     "kind", ["gunicorn", "gunicorn-threads", "granian", "granian-wsgi", "serve-wsgi", "serve-asgi"]
 )
@@ -74,7 +75,7 @@ def test_a_server_that_ends_in_good_order_waits_for_its_worker(site: Project, ki
     job_id = server.enqueue("pause_process", "long", 60)
     eventually(lambda: said(site, "begin", "long"), within=30)
     server.end(signal.SIGTERM)
-    server.running.wait(20)
+    server.running.wait()
     assert not workers_tree(site)
     assert job(site, job_id)["state"] == 2
 
@@ -96,6 +97,7 @@ def _last_request(site: Project, server: Server, *, owner: bool) -> tuple[thread
     pytest.fail("gunicorn gave all requests to one process")
 
 
+@pytest.mark.alone  # the grace period is one second
 @pytest.mark.parametrize("owner", [True, False], ids=["its-own-process-answers", "another-process-answers"])
 def test_a_signal_to_everybody_is_one_signal(site: Project, *, owner: bool) -> None:
     """SIGTERM to the server and its worker alike, as a service manager sends it: a job that ends within the grace
@@ -117,7 +119,7 @@ def test_a_signal_to_everybody_is_one_signal(site: Project, *, owner: bool) -> N
     (site.path / key).touch()
     answered.join()
     assert not another
-    server.running.wait(20)
+    server.running.wait()
     assert job(site, waiting)["state"] == 2
     again = serve(site, "gunicorn-threads")
     again.get("/inside/")

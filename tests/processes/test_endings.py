@@ -216,7 +216,7 @@ def test_drain_runs_what_is_due_and_ends(project: Project) -> None:
     """``--drain`` ends with status 0 once nothing is due."""
     project.meanwhile = CALM
     enqueue(project, *[f"pause.enqueue('{n}', 0.05)" for n in range(20)])
-    assert project.start("meanwhile", "worker", "--drain", "--threads=2", "--processes=0").wait(30) == 0
+    assert project.start("meanwhile", "worker", "--drain", "--threads=2", "--processes=0").wait() == 0
     assert all_ended(project)
     assert len([line for line in truth(project) if line.word == "end"]) == 20
 

@@ -33,7 +33,7 @@ def test_what_does_not_finish_in_time_is_given_back_uncharged(project: Project) 
     )  # fmt: skip
     for key in ("heeds", "deaf", "async", "process"):
         eventually(lambda key=key: said(project, "begin", key))
-    assert worker.stop() == 0
+    assert worker.stop(within=30) == 0
     for job_id in ids:
         row = job(project, job_id)
         assert (row["state"], row["attempts"], row["crashes"], row["interruptions"]) == (2, 0, 0, 1)
@@ -49,7 +49,7 @@ def test_a_second_sigterm_means_now(project: Project) -> None:
     worker.send(signal.SIGTERM)
     worker.wait_for("draining")
     worker.send(signal.SIGTERM)
-    assert worker.wait() == 0
+    assert worker.wait(within=30) == 0
     assert job(project, job_id)["state"] == 2
 
 
@@ -62,5 +62,5 @@ def test_ctrl_c_of_the_whole_group_drains_too(project: Project) -> None:
     first, second = enqueue(project, "pause.enqueue('a', 2)", "pause_process.enqueue('b', 2)")
     eventually(lambda: said(project, "begin", "a") and said(project, "begin", "b"))
     os.killpg(worker.pid, signal.SIGINT)
-    assert worker.wait(20) == 0
+    assert worker.wait() == 0
     assert job(project, first)["state"] == job(project, second)["state"] == 4
