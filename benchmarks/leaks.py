@@ -74,7 +74,14 @@ def main() -> int:
             for facility in args.only:
                 print(f"{database}: {facility}", file=sys.stderr, flush=True)
                 requests = args.naive if facility in NAIVE else args.requests
-                found.append({"database": database, "facility": facility, **count(made, facility, requests)})
+                found.append(
+                    {
+                        "database": database,
+                        "facility": facility,
+                        "naive": facility in NAIVE,
+                        **count(made, facility, requests),
+                    }
+                )
     print("\n".join(["", *about, "", table(found)]))
     if args.json:
         write(args.json / "leaks.json", about, found)

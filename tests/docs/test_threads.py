@@ -60,7 +60,6 @@ def test_a_remedy_that_is_not_there_yet_is_called_so() -> None:
     for words, module in (
         ("Pushing the result to the browser", "live"),
         ("A server that reads its numbers from `settings.py`", "serve"),
-        ("Running several queries at once within a request, with all that carried over,", "concurrent"),
         ("Handing jobs of this package over to Celery", "celery"),
     ):
         missing = not (Path(django_meanwhile.__file__).parent / module).exists()
