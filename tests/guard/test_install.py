@@ -21,7 +21,7 @@ def _off_again():
     [(True, {}, "warn"), (False, {}, "off"), (True, {"GUARD": "off"}, "off"), (False, {"GUARD": "repair"}, "repair")],
 )
 def test_the_setting_counts_and_debug_without_it(settings, debug, meanwhile, mode):
-    """ "warn" under DEBUG, "off" elsewhere, or what the setting says; install() does that, and again when it changes."""
+    """Without it "warn" under DEBUG, "off" elsewhere; install() does what it says, and again when it has changed."""
     settings.DEBUG = debug
     settings.MEANWHILE = meanwhile
     assert conf.get_settings().guard == mode
