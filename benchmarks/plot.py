@@ -4,9 +4,9 @@
     make bench-leaks ARGS="--json figures"
     make bench-plots ARGS="figures"
 
-Reads ``concurrent.json`` and ``leaks.json`` of a folder, whichever are there, and writes SVGs into ``docs/images``, or
-where ``--to`` says. Needs matplotlib (the dependency group ``bench``) and no database. The pictures have a ground of
-their own and follow the reader's colour scheme by themselves.
+Reads ``concurrent.json``, ``leaks.json`` and ``servers.json`` of a folder, whichever are there; writes SVGs into
+``docs/images``, or where ``--to`` says. Needs matplotlib (the dependency group ``bench``) and no database. The pictures
+have a ground of their own and follow the reader's colour scheme by themselves.
 """
 
 from __future__ import annotations
@@ -102,6 +102,11 @@ def draw_concurrent(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
     return drawings
 
 
+def draw_servers(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Return requests a second of each server, a panel for each page and number of processes."""
+    return [("servers", _bars(figures, "requests a second (median, with minimum and maximum)"))]
+
+
 def _order(figure: dict[str, Any]) -> int:
     return list(DATABASES).index(figure["database"])
 
@@ -131,9 +136,8 @@ def _bars(figures: list[dict[str, Any]], label: str) -> Any:
                 va="center",
                 fontsize=9,
             )
-        _finish(
-            axis, f"{each['measure']}, {DATABASES[each['database']]}" if "page" in each["measure"] else each["measure"]
-        )
+        title = each["measure"]
+        _finish(axis, f"{title}, {DATABASES[each['database']]}" if title.startswith("a page with 8") else title)
         axis.set_xlim(0, max(s["max"] for s in found) * 1.16)
     figure.axes[-1].set_xlabel(label)
     figure.tight_layout()
@@ -170,7 +174,7 @@ def draw_leaks(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
 def _colour(name: str, *, naive: bool | None = None) -> str:
     if name in PLAIN:
         return SOFT
-    is_ours = name in OUR_WAYS if naive is None else not naive
+    is_ours = (name in OUR_WAYS or name.startswith("serve")) if naive is None else not naive
     return OURS if is_ours else NAIVE
 
 
@@ -205,6 +209,7 @@ def _in_both_schemes(svg: str) -> str:
 DRAWINGS: dict[str, Callable[[list[dict[str, Any]]], Sequence[tuple[str, Any]]]] = {
     "concurrent": draw_concurrent,
     "leaks": draw_leaks,
+    "servers": draw_servers,
 }
 
 
