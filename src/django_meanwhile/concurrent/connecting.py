@@ -85,6 +85,8 @@ class Connections:
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the thread goes on with another connection
                 logger.warning("%s: a connection to database %r is thrown away: %s", named.name, alias, error)
                 self._discard(connection)
+        if not is_last:
+            self._watch()  # for the call around it: in place of what was thrown away
 
     def _tidy(self, connection: BaseDatabaseWrapper, named: Named, *, is_last: bool, is_hit: bool) -> None:
         if is_hit:

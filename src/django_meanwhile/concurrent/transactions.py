@@ -33,13 +33,11 @@ def refuse_inside_transaction(what: str, *, outside_transaction: bool = False) -
 
 
 def runs_inline_or_refuse(what: str, *, outside_transaction: bool = False) -> bool:
-    """Answer ``runs_inline()``; if that is no, do as ``refuse_inside_transaction()``. One look at the connections."""
-    for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
-            if runs_inline():
-                return True
-            refuse_inside_transaction(what, outside_transaction=outside_transaction)
-    return False
+    """Do as ``refuse_inside_transaction()``, then answer ``runs_inline()``. Cheap where no transaction is open."""
+    if not is_inside_any():
+        return False
+    refuse_inside_transaction(what, outside_transaction=outside_transaction)
+    return runs_inline()
 
 
 def is_inside_any() -> bool:
