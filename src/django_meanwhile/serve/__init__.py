@@ -13,10 +13,12 @@ listening    the socket, made before anything is started, and shared by all serv
 main         the first process: starts Granian, hears its processes, heeds signals
 application  what each server process runs: set up Django, wrap the application, watch
 lifespan     the ASGI server's start and end, for applications that know neither
+signals      one signal for each server process
+trial        does the new code load? asked before it is served
 reload       changed files: as runserver watches them
 records      Granian's log records, in Python's logging
 ===========  ================================================================================
 
-Called by the command ``serve``. Only this package imports Granian (the extra ``serve``), and only ``main`` does. It
-never runs a request in the first process.
+Called by the command ``serve``. Only this package imports Granian (the extra ``serve``), and only ``main`` and
+``signals`` do. It never runs a request in the first process.
 """

@@ -21,6 +21,8 @@ from typing import Any, Literal, NoReturn
 
 import django
 
+from .signals import heed_once
+
 Word = Literal["ready", "broken", "changed"]
 
 LONGEST = 2000
@@ -58,6 +60,7 @@ class NotAnApplication(Exception):
 def load(order: Order) -> Callable[..., Any]:
     """Return the application that this process serves. Where it does not load, say so and wait for the end."""
     _end_with_the_first_process(order.grace)
+    heed_once()
     multiprocessing.set_start_method(None, force=True)  # "spawn" was for us; the project's code has its default
     try:
         application = _load_and_watch(order) if order.reload else _load(order)

@@ -1,0 +1,67 @@
+"""A server process heeds its first signal, once, and ends without a noise.
+
+Ctrl-C reaches all processes of a terminal's group, and a service manager may signal each of them; the first process
+then asks for the end as well. SIGINT is the first process's business alone, and of SIGTERM one is enough. Called by ``application.load``, in the new process, before
+Granian sets its own handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+_told: list[int] = []
+
+
+def heed_once() -> None:
+    """Have Granian set our handlers where it would set its own."""
+    from granian import _signals  # noqa: PLC0415 - this module is imported where there may be no Granian
+    from granian._granian import WorkerSignal  # noqa: PLC0415
+
+    def in_loop(loop: asyncio.AbstractEventLoop) -> Any:
+        event = WorkerSignal()
+        for number in _numbers():
+            try:
+                loop.add_signal_handler(number, _end, event.set)
+            except NotImplementedError:  # Windows
+                signal.signal(number, lambda *_: _end(event.set))
+        return event
+
+    def in_thread() -> Any:
+        event = WorkerSignal()
+        for number in _numbers():
+            signal.signal(number, lambda *_: _end(event.set))
+        return event
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _signals.set_loop_signals, _signals.set_sync_signals = in_loop, in_thread
+    atexit.register(_leave)  # the first to be registered by this process's own code is the last to be called
+
+
+def _end(function: Callable[[], Any]) -> None:
+    if not _told:
+        _told.append(os.getpid())
+        function()
+
+
+def _leave() -> None:
+    """End here if that was asked for.
+
+    Granian's threads may want the interpreter once more while it takes itself apart. Python 3.13 ends such a thread,
+    which Rust answers by aborting the process, with a page of text.
+    """
+    if _told == [os.getpid()]:  # not in a process that this one has forked
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGBREAK") if hasattr(signal, name)]

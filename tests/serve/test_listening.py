@@ -1,0 +1,85 @@
+"""The socket, or one line that says why there is none."""
+
+import errno
+import os
+import socket
+
+import pytest
+from django.core.management.base import CommandError
+
+from django_meanwhile.core.address import Address, parse_address
+from django_meanwhile.serve.listening import listen, remove
+
+
+def test_it_listens_and_is_inherited() -> None:
+    """Connections are taken in at once, before any server process is there; the descriptor passes to processes."""
+    with listen(Address(host="127.0.0.1", port=0), 128) as listener:
+        assert listener.get_inheritable()
+        with socket.create_connection(listener.getsockname(), timeout=5):
+            pass
+
+
+def test_ipv6() -> None:
+    """Brackets make it IPv6."""
+    if not socket.has_ipv6:
+        pytest.skip("this Python has no IPv6")
+    with listen(parse_address("[::1]:0"), 128) as listener:
+        assert listener.family == socket.AF_INET6
+
+
+def test_a_port_that_somebody_has() -> None:
+    """Refused with a port that may be free; though the other one shares its port by SO_REUSEPORT."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(CommandError, match=rf"another process listens .* manage.py serve 127.0.0.1:{port + 1}"):
+            listen(Address(host="127.0.0.1", port=port), 128)
+
+
+@pytest.mark.parametrize(
+    ("number", "address", "said"),
+    [
+        (errno.EACCES, Address(host="127.0.0.1", port=80), "Ports below 1024 .* manage.py serve 127.0.0.1:8000"),
+        (errno.EACCES, Address(path="/run/site.sock"), "this user may not write there"),
+        (errno.EADDRNOTAVAIL, Address(host="192.0.2.1", port=80), "no such address. 0.0.0.0"),
+        (errno.EMFILE, Address(host="127.0.0.1", port=80), "Too many open files"),
+    ],
+)
+def test_what_the_system_refuses(monkeypatch: pytest.MonkeyPatch, number: int, address: Address, said: str) -> None:
+    """The reason in words, and a next step where there is one."""
+
+    def refuse(self: socket.socket, place: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("django_meanwhile.serve.listening.socket.socket.bind", refuse)
+    with pytest.raises(CommandError, match=said):
+        listen(address, 128)
+
+
+def test_a_host_that_nobody_knows() -> None:
+    """A name that does not resolve."""
+    with pytest.raises(CommandError, match="the host is unknown"):
+        listen(Address(host="nowhere.invalid", port=80), 128)
+
+
+def test_a_unix_socket_of_a_server_that_lives(tmp_path) -> None:
+    """Is left alone; one that a dead server left behind is replaced; ours is removed at the end, not another's."""
+    address = Address(path=str(tmp_path / "s.sock"))
+    first = listen(address, 128)
+    with pytest.raises(CommandError, match="another process listens there already"):
+        listen(address, 128)
+    first.close()  # killed: the file stays
+    second = listen(address, 128)
+    remove(address, first)
+    assert (tmp_path / "s.sock").exists()
+    second.close()
+    remove(address, second)
+    assert not (tmp_path / "s.sock").exists()
+
+
+def test_a_directory_that_is_not_there(tmp_path) -> None:
+    """Named as such."""
+    with pytest.raises(CommandError, match="there is no such directory"):
+        listen(Address(path=str(tmp_path / "none" / "s.sock")), 128)
