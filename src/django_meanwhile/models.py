@@ -1,4 +1,4 @@
-"""Three tables: jobs, the workers that run them, and the runs that did not succeed.
+"""Four tables: jobs, the workers that run them, the runs that did not succeed, and named locks.
 
 Per-state row shapes are check constraints; every other rule lives in the guards
 of the statements in ``store``, so that old and new workers can run side by side
@@ -161,3 +161,24 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} run {self.epoch} of {self.job_id}"
+
+
+class Lock(models.Model):
+    """A named lock: who holds it, or held it last. Empty on PostgreSQL, whose locks are in the server's memory."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+    fence = models.BigIntegerField(help_text=_("Raised by each holder, by nothing else."))
+    host = models.CharField(max_length=255)
+    pid = models.IntegerField()
+    thread = models.CharField(max_length=255)
+    since = UTCDateTimeField()
+    until = UTCDateTimeField(null=True, blank=True, help_text=_("Null: nobody holds it."))
+    doubted_at = UTCDateTimeField(null=True, blank=True, help_text=_("Since then somebody waits for a renewal."))
+
+    class Meta:
+        app_label = "meanwhile"
+        verbose_name = _("lock")
+        verbose_name_plural = _("locks")
+
+    def __str__(self) -> str:
+        return escape(self.name)

@@ -13,7 +13,7 @@ from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 import django_meanwhile
 from django_meanwhile import JobState, MeanwhileError, compat
 from django_meanwhile.core.states import AttemptKind
-from django_meanwhile.models import Attempt, Job, Worker
+from django_meanwhile.models import Attempt, Job, Lock, Worker
 from django_meanwhile.worker.plan import ChildKind
 
 from .pages import ROOT, code, page
@@ -188,7 +188,7 @@ def test_the_reader_of_records_sees_what_is_logged() -> None:
 # --- tables -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [Job, Attempt, Worker], ids=lambda model: model._meta.db_table)
+@pytest.mark.parametrize("model", [Job, Attempt, Worker, Lock], ids=lambda model: model._meta.db_table)
 def test_columns_are_those_of_the_models(model: Any) -> None:
     """Each column has a row, in order, with its type on either vendor and whether it may be null."""
     settings = {**connections["default"].settings_dict, "NAME": "none"}
