@@ -13,6 +13,10 @@ from .pages import page
 PAGE = page("explanation/threads")
 SCRIPTS = {name.removeprefix("proofs/"): text for name, text in PAGE.files().items()}
 PARTS = {"project.py", "views.py"}  # imported by the others
+ALONE = {"two_cores.py"}  # needs two cores to itself
+NAMES = [
+    pytest.param(name, marks=pytest.mark.alone if name in ALONE else ()) for name in sorted(SCRIPTS.keys() - PARTS)
+]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS.keys() - PARTS))
+@pytest.mark.parametrize("name", NAMES)
 def test_a_proof_holds(folder: Path, name: str) -> None:
     """The script ends well, and so the claim beside it is true on this Python and this Django."""
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
