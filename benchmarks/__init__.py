@@ -18,6 +18,7 @@ Inside a request, ``make bench-concurrent`` and ``make bench-leaks``:
 concurrent     the command; ``inside`` takes its measures, in a project of its own
 page           one page with eight slow queries, written in every way
 overhead       calls that do nothing
+computing      calls that compute, on the cores of this machine
 leaks          the command; ``leaking`` counts, one process for each facility
 facilities     a view for each facility, naive and ours
 served         a request through WSGI or ASGI, without a server

@@ -21,7 +21,7 @@ django.setup()
 from django.db import connection  # noqa: E402 - Django's set-up comes first
 from django.test.utils import override_settings  # noqa: E402
 
-from benchmarks import overhead, page  # noqa: E402
+from benchmarks import computing, overhead, page  # noqa: E402
 from benchmarks.figures import alternate  # noqa: E402
 from benchmarks.served import Asgi, Wsgi  # noqa: E402
 from benchmarks.sides import Sides  # noqa: E402
@@ -65,6 +65,7 @@ def the_page(rounds: int) -> Sides:
 MEASURES: dict[str, Callable[[int], list[Sides]]] = {
     "page": lambda rounds: [the_page(rounds)],
     "overhead": lambda rounds: [overhead.of_empty_calls(rounds, number) for number in overhead.NUMBERS],
+    "mapping": lambda rounds: [computing.of_forty_calls(rounds)],
 }
 
 

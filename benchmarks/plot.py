@@ -96,6 +96,7 @@ def draw_concurrent(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
     for prefix, target, label in (
         ("a page with", "concurrent-page", "milliseconds from request to response (median, with minimum and maximum)"),
         ("calls that do nothing", "concurrent-overhead", "microseconds (median, with minimum and maximum)"),
+        ("calls that compute", "concurrent-computing", "milliseconds (median, with minimum and maximum)"),
     ):
         if chosen := sorted((each for each in figures if prefix in each["measure"]), key=_order):
             drawings.append((target, _bars(chosen, label)))
@@ -172,7 +173,7 @@ def draw_leaks(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def _colour(name: str, *, naive: bool | None = None) -> str:
-    if name in PLAIN:
+    if name in PLAIN or name.startswith("ideal"):
         return SOFT
     is_ours = (name in OUR_WAYS or name.startswith("serve")) if naive is None else not naive
     return OURS if is_ours else NAIVE
