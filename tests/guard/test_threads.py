@@ -290,3 +290,49 @@ def test_a_handler_that_raises_costs_no_other_finding(database, repair, told, mo
     messages = told()
     assert "a finding of the guard could not be told" in messages
     assert any("open connection" in message for message in messages)
+
+
+def test_our_own_threads_leave_nothing(database, repair, told):
+    """An executor, parallel() and a lock of django_meanwhile.concurrent: when they have ended, nothing is told but what
+    a bare thread that took the lock has left open by itself.
+    """
+    from django_meanwhile.concurrent import Lock, ThreadPoolExecutor, parallel
+
+    with ThreadPoolExecutor(2) as pool:
+        assert pool.submit(query, database).result(20)
+    assert all(parallel(lambda: query(database), lambda: query(database)))
+    with ThreadPoolExecutor(1) as pool:
+
+        def locked() -> None:
+            with Lock("guard", using=database):
+                query(database)
+
+        pool.submit(locked).result(20)
+    in_thread(locked)
+    (message,) = told()
+    assert message.startswith("thread 'bare' ")
+
+
+def test_a_thread_that_was_watched_before_is_watched_again(database, told):
+    """Off and on again while it lives: its next connection is its end's to look at, once."""
+    connected, switched = threading.Event(), threading.Event()
+
+    def call() -> None:
+        query(database)
+        connections[database].close()
+        connected.set()
+        switched.wait(20)
+        query(database)
+
+    try:
+        guard.switch("repair")
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert connected.wait(20)
+        guard.uninstall()
+        guard.switch("repair")
+        switched.set()
+        thread.join(20)
+        assert len(told()) == 1
+    finally:
+        guard.uninstall()
