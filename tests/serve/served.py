@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import threading
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 
 from tests.playground import Project, Running, eventually
+from tests.ports import free_port
 from tests.processes.harness import said
 
 INTERFACES = ("wsgi", "asgi")
@@ -76,13 +76,6 @@ def ask_slowly(served: Served, key: str) -> tuple[threading.Thread, list[Any]]:
     thread.start()
     eventually(lambda: said(served.project, "asked", key), within=30)
     return thread, answers
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def start(project: Project, *flags: str, settings: dict[str, Any] | None = None, **env: str) -> Served:

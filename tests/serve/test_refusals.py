@@ -3,8 +3,9 @@
 import pytest
 
 from tests.playground import Project, eventually
+from tests.ports import free_port
 
-from .served import free_port, serve, start, with_code
+from .served import serve, start, with_code
 
 pytestmark = pytest.mark.slow
 
