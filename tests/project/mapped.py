@@ -58,9 +58,9 @@ def is_connected(_item):
 def descriptors(_item):
     """Say what this process has open: what each descriptor leads to."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    for path in Path("/proc/self/fd").iterdir():
         try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+            found[int(path.name)] = str(path.readlink())
         except OSError:
             continue
     return found
@@ -126,6 +126,10 @@ def spin(path):
     Path(f"{path}.{os.getpid()}").touch()
     while True:
         pass
+
+
+def spin_or_double(value):
+    return spin(value) if isinstance(value, str) else double(value)
 
 
 def nested(n):

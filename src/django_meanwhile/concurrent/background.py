@@ -60,6 +60,8 @@ async def _watched(coroutine: Coroutine[Any, Any, R], name: str, hooks: Mapping[
         logger.exception("background coroutine %s failed", name)
         await background_task_failed.asend_robust(sender=create_task, name=name, exception=error)
         if isinstance(error, Exception):
+            if is_under_test():
+                residents_of(asyncio.get_running_loop()).failed.append((name, error))
             raise
         # asyncio lets SystemExit through: it would end the server.
         raise RuntimeError(f"background coroutine {name} raised {error!r}, which ends nothing but itself") from error
@@ -75,7 +77,7 @@ def _lasting_loop(name: str) -> asyncio.AbstractEventLoop:
             f"create_task({name}): no event loop runs in this thread, so nobody would run the coroutine. {mend}; or "
             "call create_task() in an async view of an ASGI server."
         ) from None
-    if is_private(loop) and not _is_under_test():
+    if is_private(loop) and not is_under_test():
         raise NoLastingLoop(
             f"create_task({name}): this event loop is a private one of async_to_sync(), which ends with its one call "
             f"and would cancel the coroutine half-way. Under WSGI every async view has such a loop. {mend}; or serve "
@@ -88,7 +90,7 @@ def _lasting_loop(name: str) -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _is_under_test() -> bool:
+def is_under_test() -> bool:
     """Whether Django's test environment is set up: tests run on private loops, which wait for their coroutines."""
     return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")
 

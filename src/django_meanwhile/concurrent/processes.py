@@ -33,7 +33,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.exceptions import ImproperlyConfigured
 
 from .. import logs
 from ..conf import get_settings
@@ -187,7 +186,8 @@ class Pool:
         try:
             while self._stay():
                 self._dispatch()
-                self._wait()
+                if self._children:
+                    self._wait()
         except BaseException as error:
             logger.exception("the processes of parallel_map() ended by an error of their own")
             self._end_all(error)
@@ -313,13 +313,13 @@ class Pool:
 
 def settings_module() -> str:
     """Return the name by which a child imports the settings; refuse if there is none."""
-    try:
-        return str(django_settings.SETTINGS_MODULE)
-    except (AttributeError, ImproperlyConfigured):
+    name = getattr(django_settings, "SETTINGS_MODULE", None)
+    if not name:
         raise NotAllowed(
             'executor="process": a process of its own imports the settings by their name, and settings.configure() has '
             "given them none. Put them into a module and its name into DJANGO_SETTINGS_MODULE."
-        ) from None
+        )
+    return str(name)
 
 
 def _fail(call: Call, error: BaseException) -> None:

@@ -16,8 +16,10 @@ import asyncio
 import atexit
 import contextvars
 import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -53,6 +55,8 @@ class Residents:
     def __init__(self) -> None:
         self.tasks: set[BackgroundTask] = set()
         self.is_ending = False
+        #: Under test only: what was raised, for whoever waits; it keeps whole frames alive.
+        self.failed: list[tuple[str, Exception]] = []
 
     def admit(
         self,
@@ -104,11 +108,12 @@ def residents_of(loop: asyncio.AbstractEventLoop) -> Residents:
     found = _all.get(loop)
     if found is None:
         _drain_at_exit()
+        _survive_uvicorns_signal()
         found = _all[loop] = Residents()
     return found
 
 
-# --- the end of the interpreter ---------------------------------------------------------------
+# --- the end of a server ----------------------------------------------------------------------
 
 _registered = False
 
@@ -129,6 +134,26 @@ def _drain_all() -> None:
     for loop, residents in list(_all.items()):
         if residents.tasks and not (loop.is_running() or loop.is_closed()):
             loop.run_until_complete(residents.end())
+
+
+def _survive_uvicorns_signal() -> None:
+    """Let the loop of uvicorn come to its end after SIGTERM.
+
+    Once it has shut down, uvicorn restores the default action and raises the signal once more, in its main thread and
+    before its loop has ended: the process is gone. Blocked in that thread, the signal stays pending, and the process
+    ends as after any other return. Sent a second time from outside, it ends the process at once, as ever.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        return
+    uvicorns: Any = signal.getsignal(signal.SIGTERM)
+    if type(getattr(uvicorns, "__self__", None)).__module__ != "uvicorn.server":
+        return
+
+    def hold_back(number: int, frame: FrameType | None) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+        uvicorns(number, frame)
+
+    signal.signal(signal.SIGTERM, hold_back)
 
 
 if hasattr(os, "register_at_fork"):

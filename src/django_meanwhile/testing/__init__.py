@@ -6,6 +6,7 @@
     run_jobs, arun_jobs                   run what is queued, here, on this connection  jobs
     travel                                later, without waiting                        travel
     fail_task, crash_task, ...            what goes wrong in production                 failures
+    run_background_tasks                  wait for coroutines of create_task()          background
     running_worker                        a real worker, on the test's database         worker
     conformance                           what a backend must do, as tests for yours
 
@@ -19,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .background import run_background_tasks
     from .clock import travel
     from .enqueued import (
         aassert_enqueued,
@@ -47,6 +49,7 @@ _HOMES = {
     "fail_task": "failures",
     "interrupt_task": "failures",
     "lose_lease": "failures",
+    "run_background_tasks": "background",
     "run_jobs": "jobs",
     "running_worker": "worker",
     "time_out_task": "failures",
@@ -68,6 +71,7 @@ __all__ = [
     "fail_task",
     "interrupt_task",
     "lose_lease",
+    "run_background_tasks",
     "run_jobs",
     "running_worker",
     "time_out_task",
