@@ -493,7 +493,7 @@ class Needs:
 REFUSED = {
     "a result": (lambda: 42, "argument 2 is 42 (int), which cannot be called. Was a function called too early?"),
     "none": (lambda: None, "argument 2 is None (NoneType), which cannot be called"),
-    "a list": (lambda: [1, 2], "argument 2 is [1, 2] (list)"),
+    "a list": (lambda: [User.objects.all()], "argument 2 is list, which cannot be called"),
     "coroutine": (coroutine_function, "is an awaitable (coroutine), which threads do not await"),
     "coroutine function": (lambda: coroutine_function, "coroutine_function, is a coroutine function"),
     "partial of one": (lambda: functools.partial(coroutine_function), "is a coroutine function"),

@@ -21,6 +21,7 @@ from ..compat import BaseTask
 from ..core.errors import NotAllowed
 
 _LAZY_FLAGS = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_SHOWN = (bool, bytes, float, int, str, type(None))  # any other value's text might run a query
 _QUERYSETS = (QuerySet, RawQuerySet)
 _ONCE = "A queryset is evaluated into itself, and a coroutine is awaited once. Pass it once, or a copy: queryset.all()."
 
@@ -160,7 +161,7 @@ def _refuse_what_is_not_awaited(what: str, where: str, value: Any, *, awaits: bo
 
 def _refuse_what_is_no_function(what: str, where: str, value: Any) -> None:
     kind = _kind(value)
-    shown = repr(value)[:60] if type(value).__module__ == "builtins" and not isinstance(value, type) else ""
+    shown = repr(value)[:60] if isinstance(value, _SHOWN) else ""
     reason = advice = ""
     if isinstance(value, Manager):
         reason, advice = f"a manager ({kind})", "Pass a queryset: manager.all(), or .filter(...)."

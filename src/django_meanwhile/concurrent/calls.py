@@ -9,11 +9,7 @@ Here is what is asked before anything starts; how calls are started, awaited and
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import connections
@@ -24,13 +20,11 @@ from .async_gathering import AsyncGathering
 from .context import capture
 from .executor import default_executor
 from .gathering import Gathering, Terms
-from .lending import CoroutineThread, executor_for_here
+from .lending import executor_for_here
 from .options import max_workers_of, timeout_of
 from .signatures import AParallel, Parallel, typed
-from .snapshot import Snapshot, alias_of, export
+from .snapshot import Snapshot, aexport, alias_of, export
 from .transactions import refuse_inside_transaction, runs_inline
-
-T = TypeVar("T")
 
 
 @typed(Parallel)
@@ -110,7 +104,7 @@ async def aparallel(
         raise
     if alias is None:
         return await AsyncGathering("aparallel()", admitted, terms, default_executor(), surroundings).arun()
-    async with _exported(alias, in_callers_thread=is_inline or is_atomic) as shared:
+    async with aexport(alias, in_callers_thread=is_inline or is_atomic) as shared:
         seeing = _under(shared, admitted)
         return await AsyncGathering("aparallel()", seeing, terms, default_executor(), surroundings).arun()
 
@@ -127,28 +121,3 @@ def _look_around(outside_transaction: bool, alias: str | None) -> tuple[bool, bo
     """Refuse in ``atomic()``; return whether a test has a transaction around all, and others one on ``alias``."""
     refuse_inside_transaction("aparallel()", outside_transaction=outside_transaction)
     return runs_inline(), alias is not None and is_inside(connections[alias])
-
-
-@asynccontextmanager
-async def _exported(alias: str, *, in_callers_thread: bool) -> AsyncIterator[Snapshot]:
-    """Hold a snapshot open for the block, without holding up the loop.
-
-    In a thread of its own: in the caller's, other coroutines of the same request would find themselves in a read-only
-    transaction. Only a transaction that is open already is used where it is.
-    """
-    thread = CoroutineThread()
-
-    async def there(function: Callable[..., T], *args: Any) -> T:
-        if in_callers_thread:
-            return await sync_to_async(function, thread_sensitive=True)(*args)
-        return await asyncio.wrap_future(thread.submit(function, *args))
-
-    held = export(alias)
-    try:
-        snapshot = await there(held.__enter__)
-        try:
-            yield snapshot
-        finally:
-            await there(partial(held.__exit__, None, None, None))
-    finally:
-        await thread.aclose()

@@ -36,6 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MAX_THREADS = 10_000
+_AGAIN = 0.2  # seconds until a query is interrupted once more
 _LOOK = 0.1  # seconds after which a lent thread that has nothing to do looks whether others wait for its connection
 _lock = threading.Lock()
 _lenders: ThreadPoolExecutor | None = None  # guarded by _lock
@@ -83,8 +84,14 @@ class _Item(futures.Future[Any]):
         if super().cancel():
             return True
         if not self.done():  # in a thread of its own: that asks the server, and this is the loop
-            threading.Thread(target=self._call.stop, name="meanwhile-interrupt", daemon=True).start()
+            threading.Thread(target=self._interrupt, name="meanwhile-interrupt", daemon=True).start()
         return False
+
+    def _interrupt(self) -> None:
+        """Interrupt its query, again and again: one that began at that very moment was missed."""
+        while not self._call.done():
+            self._call.stop()
+            futures.wait([self._call], _AGAIN)
 
     def run(self, thread: Thread) -> None:
         """Run it in the calling thread, which is that one, as a call of its own within the lent one."""
@@ -127,17 +134,8 @@ class CoroutineThread(futures.Executor):
             self._is_closed = True
             serving = self._serving
             self._queue.put(None)
-        if serving is None:
-            return
-        ended = asyncio.ensure_future(asyncio.wrap_future(serving))
-        is_cancelled = False
-        while not ended.done():
-            try:
-                await asyncio.wait([ended])
-            except asyncio.CancelledError:
-                is_cancelled = True
-        if is_cancelled:
-            raise asyncio.CancelledError
+        if serving is not None:
+            await until_ended(serving)
 
     def _serve(self) -> None:
         """Run what is queued. In the lent thread."""
@@ -166,6 +164,20 @@ class CoroutineThread(futures.Executor):
             item = self._queue.get()
             if item is not None and item.set_running_or_notify_cancel():
                 item.set_exception(RuntimeError("The coroutine of aparallel() that this call belongs to has ended."))
+
+
+async def until_ended(future: futures.Future[Any]) -> None:
+    """Await the end of a call, however often this task is cancelled meanwhile."""
+    ended = asyncio.ensure_future(asyncio.wrap_future(future))
+    ended.add_done_callback(lambda each: each.cancelled() or each.exception())  # it is for others to ask for
+    is_cancelled = False
+    while not ended.done():
+        try:
+            await asyncio.wait([ended])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
 
 
 def _cursors() -> int:

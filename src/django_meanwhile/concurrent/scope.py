@@ -68,6 +68,11 @@ class Member:
             self.thread = 0
 
     @property
+    def __wrapped__(self) -> Any:
+        """What the caller passed: messages of the executor name that."""
+        return self.call.given
+
+    @property
     def label(self) -> str:
         """What a reader knows it by."""
         return label_of(self.call.given)

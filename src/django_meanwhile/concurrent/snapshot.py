@@ -14,14 +14,23 @@ nothing and never outlives the block. Behind pgbouncer in transaction mode this 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent import futures
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from ..core.errors import SnapshotUnavailable
+from ..conf import get_settings
+from ..core.errors import ConnectionTimeout, SnapshotUnavailable
 from ..tasks.transactions import is_inside_a_test
+from .context import capture
+from .lending import lenders, until_ended
+from .thread import current
 
 _BEGIN = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _EXPORT = "SELECT pg_export_snapshot()"
@@ -81,17 +90,105 @@ def export(alias: str) -> Iterator[Snapshot]:
     if is_inside_a_test(connection):
         yield Snapshot(alias, None)
     elif connection.in_atomic_block:
-        if connection.savepoint_ids:
+        if any(connection.savepoint_ids):
             raise SnapshotUnavailable(
                 f"snapshot on database {alias!r} inside a nested atomic(): PostgreSQL exports none from within a "
                 "savepoint. Call it in the outermost atomic() block, or outside of any."
             )
         yield Snapshot(alias, _exported(connection))
     else:
-        with transaction.atomic(using=alias, durable=True):
+        if current() is not None:
+            _refuse_without_room(alias)
+        with transaction.atomic(using=alias):
             with connection.cursor() as cursor:
                 cursor.execute(_BEGIN)
             yield Snapshot(alias, _exported(connection), connection)
+
+
+@asynccontextmanager
+async def aexport(alias: str, *, in_callers_thread: bool) -> AsyncIterator[Snapshot]:
+    """Do as ``export()``, without holding up the event loop.
+
+    On a connection of its own: on the caller's, other coroutines of the same request would find themselves in a
+    read-only transaction. Only a transaction that is open already is used where it is.
+    """
+    if in_callers_thread:
+        held = export(alias)
+        yield await sync_to_async(held.__enter__, thread_sensitive=True)()
+        return  # it is somebody else's, and stays open
+    exported: futures.Future[Snapshot] = futures.Future()
+    release = threading.Event()
+    _refuse_without_room(alias)
+    holding = lenders().start(_hold, (alias, exported, release), {}, surroundings=capture("snapshot="))
+    try:
+        yield await asyncio.wrap_future(exported)
+    finally:
+        release.set()
+        with _room:
+            _room.notify_all()
+        await until_ended(holding)
+
+
+_room = threading.Condition()
+_holding = 0  # threads that hold a snapshot; guarded by _room
+
+
+def _hold(alias: str, exported: futures.Future[Snapshot], release: threading.Event) -> None:
+    """Hold a snapshot open until it is released, in a thread that is lent for that."""
+    if not exported.set_running_or_notify_cancel():
+        return
+    try:
+        with _place(alias, release), export(alias) as snapshot:
+            exported.set_result(snapshot)
+            release.wait()
+    except BaseException as error:
+        if exported.done():
+            raise
+        exported.set_exception(error)
+
+
+@contextmanager
+def _place(alias: str, release: threading.Event) -> Iterator[None]:
+    """Wait until fewer than half of the process's connections hold snapshots: the other half is for the calls.
+
+    If every connection held one, each would wait for calls that wait for a connection.
+    """
+    global _holding  # noqa: PLW0603
+    settings = get_settings().concurrent
+    most = settings.connections // 2
+    with _room:
+        if not _room.wait_for(lambda: _holding < most or release.is_set(), settings.connection_timeout):
+            raise ConnectionTimeout(
+                f"snapshot={alias!r}: {_holding} others hold one, half of what this process may open "
+                f'(MEANWHILE["CONCURRENT"]["connections"] is {settings.connections}), and none ended within '
+                f"{settings.connection_timeout:g} s. Raise that number if the database allows more."
+            )
+        _holding += 1
+    try:
+        yield
+    finally:
+        with _room:
+            _holding -= 1
+            _room.notify()
+
+
+def _after_fork_in_child() -> None:
+    global _room, _holding
+    _room, _holding = threading.Condition(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _refuse_without_room(alias: str) -> None:
+    """A connection of ours holds the snapshot, so that the calls need another one."""
+    share = get_settings().concurrent.connections
+    if share < 2:  # noqa: PLR2004
+        raise SnapshotUnavailable(
+            f'snapshot={alias!r}: MEANWHILE["CONCURRENT"]["connections"] is {share}: one connection holds the '
+            "snapshot, and the calls need another. Write 2 or more."
+        )
 
 
 def _exported(connection: Any) -> str:
