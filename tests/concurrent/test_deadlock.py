@@ -4,8 +4,6 @@ import concurrent.futures
 import gc
 import threading
 
-import pytest
-
 from django_meanwhile.concurrent import WouldDeadlock, deadlock
 from tests.concurrent.conftest import PATIENCE
 from tests.playground import eventually
@@ -61,14 +59,13 @@ def test_only_the_wait_that_closes_the_circle_fails(executor, gate):
 
 
 def test_when_all_threads_would_wait_for_queued_calls_the_last_one_learns_so(executor):
-    """n threads, n nested calls: n - 1 of the waits end, one raises."""
+    """N threads, n nested calls: n - 1 of the waits end, one raises."""
     pool = executor(4)
     barrier = threading.Barrier(4)
 
     def outer():
-        future = pool.submit(int)
-        barrier.wait(PATIENCE)
-        return future.result()
+        barrier.wait(PATIENCE)  # no thread is left for what is submitted now
+        return pool.submit(int).result()
 
     ends = [future.exception(timeout=PATIENCE) for future in [pool.submit(outer) for _ in range(4)]]
     assert [type(end) for end in ends].count(WouldDeadlock) == 1
@@ -131,7 +128,7 @@ def test_a_thread_that_waits_for_room_is_a_part_of_the_circle(executor, gate):
 
     filling = two.submit(fill)
     go.wait_until_begun()
-    waiting = one.submit(lambda: filling.result())
+    waiting = one.submit(filling.result)
     waits(1)
     go.open()
     assert isinstance(filling.exception(timeout=PATIENCE), WouldDeadlock)

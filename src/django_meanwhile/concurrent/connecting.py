@@ -116,7 +116,8 @@ class Connections:
 
     def close(self) -> None:
         """Close all connections and give their places back."""
-        for connection in list(self._watched.values()):
+        # Those that are watched, and those that somebody has put in their places.
+        for connection in {*self._watched.values(), *connections.all(initialized_only=True)}:
             if not connection.allow_thread_sharing:
                 self._discard(connection)
         for alias in list(self._held):
@@ -129,7 +130,7 @@ class Connections:
         """Interrupt what runs on the connections. Called under the lock, so none is closed or changes hands."""
         for alias, connection in self._watched.items():
             raw = connection.connection
-            if raw is None:
+            if raw is None or connection.allow_thread_sharing:
                 continue
             # Where a request to interrupt may come late, it would hit the next query: the connection is given up.
             if connection.vendor != "sqlite":
@@ -157,6 +158,9 @@ class Connections:
                     ensure_connection=partial(self._ensure, connection),
                 )
             watched[alias] = connection
+        for alias, connection in self._watched.items():
+            if alias not in watched:  # the settings do not have it any more
+                self._discard(connection)
         self._watched = watched
 
     def _connect(self, connection: BaseDatabaseWrapper) -> None:

@@ -156,6 +156,15 @@ _lock = threading.Lock()
 _default: Pool | None = None  # guarded by _lock
 
 
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def default_executor(*, outside_transaction: bool = False) -> ThreadPoolExecutor:
     """Return the executor that the whole process shares. Not durable: for work that must survive, use @task.
 

@@ -11,4 +11,5 @@ def name_of(function: Any) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
+    module = getattr(named, "__module__", None)  # a method of a built-in class has none
+    return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)

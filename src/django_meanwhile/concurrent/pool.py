@@ -36,6 +36,14 @@ class BrokenThreadPool(concurrent.futures.BrokenExecutor):
     """The call will never run: an initializer of its pool failed, or the process was forked."""
 
 
+def _is_on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Errand(enum.Enum):
     """What an idle thread may be handed in place of a call."""
 
@@ -89,7 +97,7 @@ class Pool:
                     raise self._full("this is a thread of its own inside atomic(), which can neither wait nor run it")
                 here.run(future)
                 return
-            if asyncio._get_running_loop() is not None:  # noqa: SLF001 - get_running_loop() raises, which is slow
+            if _is_on_a_loop():
                 raise self._full("this is an event loop, which must not wait: await aparallel() or aparallel_map()")
             if here is None:
                 self._wait_for_room()
@@ -202,7 +210,7 @@ class Pool:
             del self._queue[future]
             if to_run:
                 self._elsewhere.add(future)
-            self._room.notify()
+            self._room.notify_all()
             return True
 
     def run_here(self, future: Future[Any]) -> bool:
@@ -249,13 +257,13 @@ class Pool:
                     return None
                 if self._queue:
                     thread.handed, _ = self._queue.popitem(last=False)
-                    self._room.notify()
+                    self._room.notify_all()
                     return thread.handed
                 if self._refusal is not None or self._is_abandoned:
                     self._threads.discard(thread)
                     return None
                 self._idle.append(thread)
-                self._room.notify()
+                self._room.notify_all()
             handed = self._wait_idly(thread)
             if isinstance(handed, Future):
                 return handed

@@ -6,6 +6,7 @@ runs them in between (``Future.run_here``).
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,10 +45,12 @@ class Thread:
         self._running: list[Future[Any]] = []  # the innermost one last
         self.is_stopped = False
         self._connections = Connections(self, self._lock)
+        # An empty context: from Python 3.14 on, a thread may begin with a copy of its maker's, and would keep that.
+        options: dict[str, Any] = {"target": contextvars.Context().run, "args": (self._live,), "name": name}
         try:
-            self.python = threading.Thread(target=self._live, name=name, daemon=True)
+            self.python = threading.Thread(**options, daemon=True)
         except RuntimeError:  # a subinterpreter has no daemons
-            self.python = threading.Thread(target=self._live, name=name)
+            self.python = threading.Thread(**options)
 
     # --- life ---------------------------------------------------------------------------
 
