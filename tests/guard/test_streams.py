@@ -114,6 +114,7 @@ def test_a_stream_that_asks_by_itself_opens_what_it_needs(database, repair, told
 def test_what_conn_max_age_keeps_for_the_thread_is_not_told(database, repair, told, monkeypatch):
     """Under WSGI the thread has it whether it streams or not."""
     monkeypatch.setitem(connections.settings[database], "CONN_MAX_AGE", 60)
+    connections[database].close()
     del connections[database]
     try:
         answer = Answer("/stream/", database)
