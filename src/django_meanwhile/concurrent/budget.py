@@ -60,17 +60,18 @@ _lock = threading.Lock()
 _shares: dict[str, _Share] = {}  # guarded by _lock, and so is all in them
 
 
-def acquire(alias: str, holder: Holder) -> None:
+def acquire(alias: str, holder: Holder, *, wait: bool = True) -> None:
     """Wait until ``holder`` may open a connection. It then has to call ``release()``.
 
-    Raises ``ConnectionTimeout``; and ``CancelledError`` once ``interrupt(holder)`` was called.
+    Raises ``ConnectionTimeout``; and ``CancelledError`` once ``interrupt(holder)`` was called. Without ``wait``, the
+    place is taken even if none is free: the others then wait until the number is below the share again.
     """
     settings = get_settings().concurrent
     with _lock:
         share = _shares.setdefault(alias, _Share())
         if holder in share.holders:
             return
-        if not share.waiting and len(share.holders) < settings.connections:
+        if not wait or (not share.waiting and len(share.holders) < settings.connections):
             share.holders[holder] = None
             return
         if holder.is_stopped:
@@ -146,13 +147,14 @@ class _Named:
 
 
 @contextmanager
-def hold(alias: str, what: str) -> Iterator[None]:
+def hold(alias: str, what: str, *, wait: bool = True) -> Iterator[None]:
     """Hold a place in the share of ``alias`` in the block, for ``what`` ("Lock('x')"), as the messages say.
 
-    For connections that no thread of a pool opens. Waits, and raises ``ConnectionTimeout``.
+    For connections that no thread of a pool opens. Waits, and raises ``ConnectionTimeout``; without ``wait``, see
+    ``acquire``. It may be left by another thread than entered it.
     """
     holder = _Named(what)
-    acquire(alias, holder)
+    acquire(alias, holder, wait=wait)
     try:
         yield
     finally:

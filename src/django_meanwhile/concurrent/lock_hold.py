@@ -138,7 +138,8 @@ class Bid:
         alias, name = self._turn.key
         grip = AloneGrip(alias, name) if self._alone else make_grip(alias, name)
         if not self._alone:
-            grip.place.enter_context(budget.hold(alias, f"Lock({name!r})"))
+            # Not to be waited for: all places may be held by threads that wait for this very lock.
+            grip.place.enter_context(budget.hold(alias, f"Lock({name!r})", wait=False))
         _grips.add(grip)
         return grip
 
