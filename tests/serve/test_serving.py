@@ -1,7 +1,10 @@
 """``manage.py serve`` answers, WSGI and ASGI, as the settings and the command line say."""
 
 import contextlib
+import shutil
 import socket
+import ssl
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
+from tests.ports import free_port
 from tests.processes.harness import said
 
 from .served import BOTH, serve, start, with_code
@@ -196,3 +200,29 @@ def test_the_worker_comes_along_at_once(site: Project, interface: str) -> None:
     assert len(supervisors(site)) == 1
     assert served.running.stop() == 0
     eventually(lambda: not site.processes(), within=5)
+
+
+def test_https(site: Project) -> None:
+    """With a certificate and its key the site is served by TLS, and Django knows that the request was secure."""
+    if not shutil.which("openssl"):
+        pytest.skip("there is no openssl on this machine to make a certificate with")
+    key, certificate = site.path / "key.pem", site.path / "site.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    running = site.start("serve", f"127.0.0.1:{port}", f"--tls-certificate={certificate}", f"--tls-key={key}")
+    running.wait_for(f"https://127.0.0.1:{port}/")
+    context = ssl.create_default_context(cafile=str(certificate))
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30) as plain,
+        context.wrap_socket(plain, server_hostname="localhost") as client,
+    ):
+        client.sendall(b"GET /ping/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"pong" in b"".join(iter(lambda: client.recv(4096), b""))
+    assert running.stop() == 0, running.log
