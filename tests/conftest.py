@@ -95,6 +95,21 @@ def pytest_unconfigure() -> None:
         settings.POSTGRESQL.close()
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """Before PostgreSQL's test database is dropped, throw out whoever still sits in it: a session that ends late, of a
+    thread or of a process that was killed, fails no test that happens to be the last.
+    """
+    yield
+    from django.db import connections
+
+    if settings.POSTGRESQL is not None and "postgresql" in connections.settings:
+        connections["postgresql"].close()
+        name = connections["postgresql"].settings_dict["NAME"]
+        if name != "postgres":  # it was made
+            settings.POSTGRESQL.disconnect_everybody(name)
+
+
 @pytest.fixture(params=[pytest.param(_ALIASES[vendor], id=vendor) for vendor in _VENDORS])
 def database(request: pytest.FixtureRequest) -> str:
     """The alias of the database under test; ``TASKS`` has a backend of the same name."""
