@@ -58,6 +58,20 @@ def test_a_pool_gets_back_the_slots_of_threads(postgresql, guard):
     assert len(_told(ran.stderr)) == (guard != "off")
 
 
+def test_a_pool_gets_back_no_transaction(postgresql):
+    """A thread that ends inside a transaction: it is rolled back before the pool sees it, which complains otherwise."""
+    postgresql.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 1, "timeout": 5}}
+    postgresql.meanwhile = {"GUARD": "repair"}
+    ran = postgresql.python(
+        _LOG + _LEAK + "from django.db import transaction\n"
+        "thread = threading.Thread(target=lambda: (transaction.atomic().__enter__(), ask()))\n"
+        "thread.start(); thread.join(); print(ask())\nconnection.close(); connection.close_pool()"
+    )
+    assert ran.stdout.strip() == "(1,)"
+    assert len(_told(ran.stderr)) == 1
+    assert "rolling back returned connection" not in ran.stderr
+
+
 @pytest.mark.parametrize("guard", GUARDS)
 def test_a_child_of_a_fork_has_connections_of_its_own(bare_project, guard):
     """Parent and child ask for their session: without repair it is the same one, and the child's close() ends the
