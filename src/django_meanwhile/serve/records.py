@@ -108,6 +108,5 @@ class _Requests(logging.Handler):
         )
         query = f"?{told['query_string']}" if told["query_string"] else ""
         asked = escape(f"{told['method']} {told['path']}{query} {told['protocol']}")
-        logging.getLogger(REQUESTS).log(
-            level, '"%s" %s in %.0f ms', asked, status, told["dt_ms"], extra={"status_code": status}
-        )
+        answers = logging.getLogger(REQUESTS)
+        answers.log(level, '"%s" %s in %.0f ms', asked, status, told["dt_ms"], extra={"status_code": status})

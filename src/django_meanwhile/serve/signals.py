@@ -1,8 +1,8 @@
 """A server process heeds its first signal, once, and ends without a noise.
 
 Ctrl-C reaches all processes of a terminal's group, and a service manager may signal each of them; the first process
-then asks for the end as well. SIGINT is the first process's business alone, and of SIGTERM one is enough. Called by ``application.load``, in the new process, before
-Granian sets its own handlers.
+then asks for the end as well. SIGINT is the first process's business alone, and of SIGTERM one is enough.
+Called by ``application.load``, in the new process, before Granian sets its own handlers.
 """
 
 from __future__ import annotations
