@@ -378,3 +378,31 @@ def test_behind_a_pooler(project):
         eventually(lambda: project.sql(held) == [(0,)], what="nothing is held any more")
     finally:
         pooler.close()
+
+
+def test_a_missing_migration_is_named(project):
+    """Without 0002, `meanwhile check` says what to run; the migration can be taken back, and made again."""
+    project.manage("migrate", "meanwhile", "0001", "--verbosity", "0")
+    done = project.manage("meanwhile", "check", check=False)
+    assert done.returncode != 0
+    assert "0002_lock" in done.stdout + done.stderr
+    project.manage("migrate", "meanwhile", "--verbosity", "0")
+    project.python("from django_meanwhile.concurrent import Lock\nwith Lock('printer'): pass")
+
+
+@on_postgresql
+def test_djangos_pool_is_left_alone(project):
+    """Four locks at once with a pool of two connections: theirs are outside of it."""
+    project.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 2, "timeout": 2}}
+    project.python(
+        "from contextlib import ExitStack\n"
+        "from django.db import connection\n"
+        "from django_meanwhile.concurrent import Lock\n"
+        "from django_meanwhile.models import Job\n"
+        "with ExitStack() as stack:\n"
+        "    for number in range(4):\n"
+        "        stack.enter_context(Lock(f'printer {number}', 5))\n"
+        "    assert Job.objects.count() == 0\n"
+        "connection.close()\n"
+        "connection.close_pool()\n"
+    )
