@@ -180,15 +180,23 @@ def test_the_process_holds_no_more_than_its_share_whatever_the_number_of_threads
     code = """
 from django_meanwhile.concurrent import budget
 most = []
+is_pooled = "pool" in connection.settings_dict["OPTIONS"]
+
+def count():
+    if IS_POSTGRESQL:
+        return sum(name.startswith("socket:") for name in descriptors())
+    return connections_open()
 
 def work():
     ask()
     most.append(len(budget.holders("default")))
 
+before = count()
 with ThreadPoolExecutor(10) as one, ThreadPoolExecutor(10) as two:
     futures = [executor.submit(work) for _ in range(100) for executor in (one, two)]
     while not all(future.done() for future in futures):
-        assert connections_open() <= (3 if IS_POSTGRESQL else 9)  # SQLite: the file, its WAL and index
+        # A server takes its time to end a session that was closed, so the sockets of this side are counted.
+        assert is_pooled or count() - before <= 3
     assert [future.exception() for future in futures] == [None] * 200
 assert max(most) <= 3, max(most)
 assert budget.holders("default") == []
