@@ -10,14 +10,15 @@ import pytest
 pytest.importorskip("mypy", reason="mypy is not installed (it is in the dependency group dev)")
 
 HERE = Path(__file__).parent
-SOURCE = HERE / "calls.py"
+SOURCES = [HERE / "calls.py", HERE / "parallel.py"]
 
 
-def test_a_users_code(tmp_path):
-    """With or without Django's stubs, strict mypy accepts the right lines of ``calls.py`` and refuses the others."""
+@pytest.mark.parametrize("source", SOURCES, ids=[source.name for source in SOURCES])
+def test_a_users_code(tmp_path, source):
+    """With or without Django's stubs, strict mypy accepts the right lines of a file and refuses the others."""
     config = tmp_path / "mypy.ini"
     config.write_text("[mypy]\nstrict = True\n[mypy-django_meanwhile.*]\nfollow_imports = silent\n")
-    command = [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", tmp_path / "cache", SOURCE]
+    command = [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", tmp_path / "cache", source]
     done = subprocess.run(
         command,
         capture_output=True,
@@ -28,12 +29,12 @@ def test_a_users_code(tmp_path):
     )
     found = set()
     for line in done.stdout.splitlines():
-        match = re.match(rf"{re.escape(str(SOURCE))}:(\d+): error: .*\[([\w-]+)\]$", line)
+        match = re.match(rf"{re.escape(str(source))}:(\d+): error: .*\[([\w-]+)\]$", line)
         if match:
             found.add((int(match[1]), match[2]))
     wanted = {
         (number, code)
-        for number, line in enumerate(SOURCE.read_text().splitlines(), start=1)
+        for number, line in enumerate(source.read_text().splitlines(), start=1)
         for code in line.partition("# error: ")[2].split(", ")
         if code
     }

@@ -27,7 +27,8 @@ QE = TypeVar("QE", bound="QuerySet[Any, Any] | RawQuerySet[Any]")
 QF = TypeVar("QF", bound="QuerySet[Any, Any] | RawQuerySet[Any]")
 
 _Call: TypeAlias = "Callable[[], A] | QA"
-_ACall: TypeAlias = "Callable[[], Awaitable[A]] | Awaitable[A] | Callable[[], A] | QA"
+_AFunction: TypeAlias = "Callable[[], Awaitable[A]]"
+_ACall: TypeAlias = "Awaitable[A] | Callable[[], A] | QA"
 
 
 class Terms(TypedDict, total=False):
@@ -184,26 +185,111 @@ class Parallel:
 
 
 class AParallel:
-    """Of ``aparallel``."""
+    """Of ``aparallel``: coroutine functions beside plain ones are told apart, up to three calls."""
 
     __name__: str
 
+    @overload
+    async def __call__(
+        self, a: _AFunction[A], /, *, return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
+    ) -> tuple[A]: ...
     @overload
     async def __call__(
         self, a: _ACall[A, QA], /, *, return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
     ) -> tuple[A | QA]: ...
     @overload
     async def __call__(
-        self, a: _ACall[A, QA], /, *, return_exceptions: bool, **terms: Unpack[Terms]
-    ) -> tuple[A | QA | BaseException]: ...
+        self, a: _AFunction[A], b: _AFunction[B], /, *, return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
+    ) -> tuple[A, B]: ...
+    @overload
+    async def __call__(
+        self, a: _AFunction[A], b: _ACall[B, QB], /, *, return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
+    ) -> tuple[A, B | QB]: ...
+    @overload
+    async def __call__(
+        self, a: _ACall[A, QA], b: _AFunction[B], /, *, return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
+    ) -> tuple[A | QA, B]: ...
     @overload
     async def __call__(
         self, a: _ACall[A, QA], b: _ACall[B, QB], /, *, return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
     ) -> tuple[A | QA, B | QB]: ...
     @overload
     async def __call__(
-        self, a: _ACall[A, QA], b: _ACall[B, QB], /, *, return_exceptions: bool, **terms: Unpack[Terms]
-    ) -> tuple[A | QA | BaseException, B | QB | BaseException]: ...
+        self,
+        a: _AFunction[A],
+        b: _AFunction[B],
+        c: _AFunction[C],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A, B, C]: ...
+    @overload
+    async def __call__(
+        self,
+        a: _AFunction[A],
+        b: _AFunction[B],
+        c: _ACall[C, QC],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A, B, C | QC]: ...
+    @overload
+    async def __call__(
+        self,
+        a: _AFunction[A],
+        b: _ACall[B, QB],
+        c: _AFunction[C],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A, B | QB, C]: ...
+    @overload
+    async def __call__(
+        self,
+        a: _AFunction[A],
+        b: _ACall[B, QB],
+        c: _ACall[C, QC],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A, B | QB, C | QC]: ...
+    @overload
+    async def __call__(
+        self,
+        a: _ACall[A, QA],
+        b: _AFunction[B],
+        c: _AFunction[C],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A | QA, B, C]: ...
+    @overload
+    async def __call__(
+        self,
+        a: _ACall[A, QA],
+        b: _AFunction[B],
+        c: _ACall[C, QC],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A | QA, B, C | QC]: ...
+    @overload
+    async def __call__(
+        self,
+        a: _ACall[A, QA],
+        b: _ACall[B, QB],
+        c: _AFunction[C],
+        /,
+        *,
+        return_exceptions: Literal[False] = ...,
+        **terms: Unpack[Terms],
+    ) -> tuple[A | QA, B | QB, C]: ...
     @overload
     async def __call__(
         self,
@@ -217,113 +303,21 @@ class AParallel:
     ) -> tuple[A | QA, B | QB, C | QC]: ...
     @overload
     async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        /,
-        *,
-        return_exceptions: bool,
-        **terms: Unpack[Terms],
-    ) -> tuple[A | QA | BaseException, B | QB | BaseException, C | QC | BaseException]: ...
-    @overload
-    async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        d: _ACall[D, QD],
-        /,
-        *,
-        return_exceptions: Literal[False] = ...,
-        **terms: Unpack[Terms],
-    ) -> tuple[A | QA, B | QB, C | QC, D | QD]: ...
-    @overload
-    async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        d: _ACall[D, QD],
-        /,
-        *,
-        return_exceptions: bool,
-        **terms: Unpack[Terms],
-    ) -> tuple[A | QA | BaseException, B | QB | BaseException, C | QC | BaseException, D | QD | BaseException]: ...
-    @overload
-    async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        d: _ACall[D, QD],
-        e: _ACall[E, QE],
-        /,
-        *,
-        return_exceptions: Literal[False] = ...,
-        **terms: Unpack[Terms],
-    ) -> tuple[A | QA, B | QB, C | QC, D | QD, E | QE]: ...
-    @overload
-    async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        d: _ACall[D, QD],
-        e: _ACall[E, QE],
-        /,
-        *,
-        return_exceptions: bool,
-        **terms: Unpack[Terms],
-    ) -> tuple[
-        A | QA | BaseException,
-        B | QB | BaseException,
-        C | QC | BaseException,
-        D | QD | BaseException,
-        E | QE | BaseException,
-    ]: ...
-    @overload
-    async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        d: _ACall[D, QD],
-        e: _ACall[E, QE],
-        f: _ACall[F, QF],
-        /,
-        *,
-        return_exceptions: Literal[False] = ...,
-        **terms: Unpack[Terms],
-    ) -> tuple[A | QA, B | QB, C | QC, D | QD, E | QE, F | QF]: ...
-    @overload
-    async def __call__(
-        self,
-        a: _ACall[A, QA],
-        b: _ACall[B, QB],
-        c: _ACall[C, QC],
-        d: _ACall[D, QD],
-        e: _ACall[E, QE],
-        f: _ACall[F, QF],
-        /,
-        *,
-        return_exceptions: bool,
-        **terms: Unpack[Terms],
-    ) -> tuple[
-        A | QA | BaseException,
-        B | QB | BaseException,
-        C | QC | BaseException,
-        D | QD | BaseException,
-        E | QE | BaseException,
-        F | QF | BaseException,
-    ]: ...
+        self, *calls: _AFunction[A], return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
+    ) -> tuple[A, ...]: ...
     @overload
     async def __call__(
         self, *calls: _ACall[A, QA], return_exceptions: Literal[False] = ..., **terms: Unpack[Terms]
     ) -> tuple[A | QA, ...]: ...
     @overload
     async def __call__(
+        self, *calls: _AFunction[A], return_exceptions: bool, **terms: Unpack[Terms]
+    ) -> tuple[A | BaseException, ...]: ...
+    @overload
+    async def __call__(
         self, *calls: _ACall[A, QA], return_exceptions: bool, **terms: Unpack[Terms]
     ) -> tuple[A | QA | BaseException, ...]: ...
+    @overload
+    async def __call__(self, *calls: Any, return_exceptions: bool, **terms: Unpack[Terms]) -> tuple[Any, ...]: ...
     async def __call__(self, *calls: Any, **terms: Any) -> Any:
         """Type checkers read the overloads."""
