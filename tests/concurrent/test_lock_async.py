@@ -230,6 +230,36 @@ def test_cancelled_just_as_it_comes(database, monkeypatch):
     run(main())
 
 
+def test_cancelled_when_the_database_has_just_given_it(database, monkeypatch):
+    """The wait in the database is over, nobody has been told, and the task is cancelled: it is given back at once."""
+    taken, let_go = threading.Event(), threading.Event()
+    grips = []
+    grip_class = type(lock_hold.make_grip(database, "printer"))
+    real = grip_class.take
+
+    def take_and_wait(self, seconds, thread):
+        result = real(self, seconds, thread)
+        grips.append(self)
+        taken.set()
+        assert let_go.wait(PATIENCE)
+        return result
+
+    async def main():
+        monkeypatch.setattr(grip_class, "take", take_and_wait)
+        waiting = asyncio.create_task(Lock("printer", using=database).aacquire())
+        await asyncio.to_thread(taken.wait)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await soon(grips[0].interrupted.is_set)
+        let_go.set()
+        monkeypatch.undo()
+        async with Lock("printer", PATIENCE, using=database) as lock:
+            assert lock.held
+
+    run(main())
+
+
 def test_cancelled_when_it_has_come(database, monkeypatch):
     """The result is there, the task not yet awake, and it is cancelled: given back as well."""
     real = lock_errand._tell
