@@ -137,15 +137,17 @@ def test_a_pool_is_not_shared_with_a_child(postgresql):
 
 
 def test_multiprocessings_fork_is_a_fork(bare_project):
-    """A process started by "fork" inside a transaction: the child has a connection of its own and no transaction, and
+    """A process started by "fork" inside a transaction: the child has a connection and transactions of its own, and
     the parent's transaction commits.
     """
     bare_project.meanwhile = {"GUARD": "repair"}
     ran = bare_project.python(
         _LOG + "import multiprocessing\nfrom django.db import connection, transaction\n"
         "def child(queue, raw):\n"
-        "    with connection.cursor() as cursor: cursor.execute('SELECT 1')\n"
-        "    queue.put((connection.connection is raw, connection.in_atomic_block))\n"
+        "    before = connection.in_atomic_block\n"
+        "    with transaction.atomic(), connection.cursor() as cursor:\n"
+        "        cursor.execute('SELECT 1')\n"
+        "        queue.put((connection.connection is raw, before, connection.in_atomic_block))\n"
         "    connection.close()\n"
         "context = multiprocessing.get_context('fork')\n"
         "queue = context.SimpleQueue()\n"
@@ -156,7 +158,7 @@ def test_multiprocessings_fork_is_a_fork(bare_project):
         "print(process.exitcode, queue.get())\n"
         "connection.close()\n"
     )
-    assert ran.stdout.split(None, 1) == ["0", "(False, False)\n"]
+    assert ran.stdout.split(None, 1) == ["0", "(False, False, True)\n"]
     assert bare_project.sql("SELECT count(*) FROM kept") == [(0,)]
     assert len(_told(ran.stderr)) == 1
 
