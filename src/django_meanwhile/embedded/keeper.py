@@ -12,15 +12,15 @@ import logging
 import os
 import subprocess
 import sys
-import sysconfig
 import threading
 from pathlib import Path
 from typing import TypedDict
 from uuid import uuid4
 
 from .. import conf, logs
+from ..concurrent import ties
+from ..concurrent.ties import describe_status
 from ..worker.part import Part
-from ..worker.verdict import describe_status
 from . import serving
 from .leash import EX_CONFIG
 from .lock import Note, NoWorker, lock_path, read_note, try_lock, write_note
@@ -217,12 +217,7 @@ def interpreter() -> str:
 
     Raises ``NoWorker`` if none can be found.
     """
-    name = f"python{sysconfig.get_python_version()}"
-    places = [Path(prefix) / "bin" / name for prefix in (sys.prefix, sys.base_prefix)]
-    executable = Path(sys.executable)
-    if executable.name.startswith(("python", "pypy")):
-        places.insert(0, executable)
-    found = next((place for place in places if place.exists()), None)
-    if found is None:
-        raise NoWorker(f"no Python to run it with: none of {', '.join(map(str, places))} exists.")
-    return str(found)
+    try:
+        return ties.interpreter()
+    except FileNotFoundError as error:
+        raise NoWorker(str(error)) from None

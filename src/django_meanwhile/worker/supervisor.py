@@ -27,6 +27,7 @@ from uuid import uuid4
 from django.db import Error
 
 from .. import conf, logs
+from ..concurrent.ties import describe_status
 from ..connections import close_thread_connections, prepare_process
 from ..store import get_store
 from ..tasks.registry import autodiscover
@@ -37,7 +38,7 @@ from .offspring import Offspring
 from .plan import MAX_SOLOS, ChildPlan
 from .slots import Flag
 from .upkeep import CANCELS_EVERY, Estate, Upkeep
-from .verdict import Cause, describe_status
+from .verdict import Cause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

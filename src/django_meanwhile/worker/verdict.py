@@ -5,11 +5,11 @@ Called by the supervisor with the slot table of a child that is certainly dead.
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ..concurrent.ties import describe_status
 from ..core.errors import Cancelled, TaskTimeout
 from ..core.outcome import End, Outcome
 from ..core.text import class_path, clip
@@ -84,14 +84,3 @@ def judge(death: Death, run: Run) -> Outcome:
 
 def _named(end: End, error: type[BaseException], death: Death) -> Outcome:
     return Outcome(end=end, exception=class_path(error), detail=death.describe())
-
-
-def describe_status(status: int) -> str:
-    """Return ``-9 (SIGKILL)`` for a signal, the number for an exit."""
-    if status >= 0:
-        return str(status)
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        return str(status)
-    return f"{status} ({name})"
