@@ -140,6 +140,7 @@ def test_multiprocessings_fork_is_a_fork(bare_project):
     """A process started by "fork" inside a transaction: the child has a connection and transactions of its own, and
     the parent's transaction commits.
     """
+    bare_project.database.pop("OPTIONS", None)  # SQLite: two transactions that begin IMMEDIATE exclude each other
     bare_project.meanwhile = {"GUARD": "repair"}
     ran = bare_project.python(
         _LOG + "import multiprocessing\nfrom django.db import connection, transaction\n"
