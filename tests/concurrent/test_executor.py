@@ -269,7 +269,7 @@ def test_the_thread_that_was_busy_last_gets_the_next_call(executor):
 
 def test_an_executor_that_is_forgotten_runs_what_it_was_given_and_ends():
     """As the standard library's: nothing needs to be shut down to be freed."""
-    pool = ThreadPoolExecutor(2)
+    pool = ThreadPoolExecutor(2, idle=3600)
     threads, ran = [], []
     for number in range(20):
         pool.submit(ran.append, number)

@@ -260,6 +260,7 @@ class Pool:
                     self._room.notify_all()
                     return thread.handed
                 if self._refusal is not None or self._is_abandoned:
+                    self._end_idle()
                     self._threads.discard(thread)
                     return None
                 self._idle.append(thread)
@@ -277,8 +278,9 @@ class Pool:
         # misses the other. Likewise abandon().
         if thread.is_wanted_back() and self._stop_idling(thread):
             return Errand.GIVE_BACK
-        if self._is_abandoned and self._stop_idling(thread, to_end=True):
-            return Errand.END
+        if self._is_abandoned:
+            with self._lock:
+                self._end_idle()
         if not thread.wake.acquire(timeout=self.idle):
             if self._stop_idling(thread, to_end=True):
                 return Errand.END
