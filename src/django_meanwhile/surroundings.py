@@ -93,8 +93,8 @@ setting_changed.connect(_forget)
 # --- capture --------------------------------------------------------------------------------
 
 
-def capture(task: str) -> str:
-    """Return the surroundings in force, as the row of a job of ``task`` keeps them.
+def capture(task: str, refusal: str = "not enqueued") -> str:
+    """Return the surroundings in force, as the row of a job of ``task`` keeps them. ``refusal``: see below.
 
     Raises ``ContextError`` if a hook cannot say what it is there to say.
     """
@@ -105,7 +105,7 @@ def capture(task: str) -> str:
     zone = _zone_name()
     if zone is not None:
         context["time_zone"] = zone
-    values = capture_hooks(task, "not enqueued")
+    values = capture_hooks(task, refusal)
     if values:
         context["hooks"] = values
     return json.dumps(context)

@@ -31,7 +31,7 @@ class Packer:
     def __init__(self, function: Callable[[Any], Any], label: str, executor: str) -> None:
         self.label = label
         self._function, self._executor = function, executor
-        self._context = capture(label)
+        self._context = capture(label, "not started")
         self._databases = {alias: str(connections.settings[alias]["NAME"]) for alias in connections}
         self._check_function()
 

@@ -177,7 +177,8 @@ def surroundings(loop: asyncio.AbstractEventLoop) -> contextvars.Context:
     context = contextvars.Context()
     for variable, value in contextvars.copy_context().items():
         if variable not in _OF_A_REQUEST:
-            context.run(variable.set, value)
+            # Up to asgiref 3.8 all copies of a context share the dictionary of a Local.
+            context.run(variable.set, dict(value) if type(value) is dict else value)
     if is_private(loop):
         context.run(setattr, AsyncToSync.executors, "current", AsyncToSync.loop_thread_executors[loop])
     else:
