@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from asgiref.local import Local
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from django.core.cache import caches
 from django.test import override_settings
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
@@ -194,8 +194,45 @@ def test_a_call_never_comes_back_to_the_thread_that_waits_for_it(executor, bridg
     def view():
         return threading.get_ident(), pool.submit(call).result(timeout=PATIENCE)
 
-    here, there = apart(lambda: async_to_sync(sync_to_async(view))())
+    here, there = apart(async_to_sync(sync_to_async(view)))
     assert here != there
+
+
+@pytest.mark.parametrize("bridge", ["asyncio.run", "async_to_sync"])
+def test_under_asgi_a_call_never_comes_back_to_the_thread_of_its_request(executor, bridge):
+    """Each request has a thread for its sync code; a call that it waits for uses another one for its coroutines."""
+    pool = executor(1)
+
+    async def use_orm():
+        return await sync_to_async(threading.get_ident)()
+
+    def call():
+        return asyncio.run(use_orm()) if bridge == "asyncio.run" else async_to_sync(use_orm)()
+
+    def view():
+        return threading.get_ident(), pool.submit(call).result(timeout=PATIENCE)
+
+    async def request():
+        async with ThreadSensitiveContext():
+            return await sync_to_async(view)()
+
+    here, there = apart(lambda: asyncio.run(request()))
+    assert here != there
+
+
+def test_where_asgiref_has_one_thread_for_all_a_call_that_needs_it_learns_so(executor):
+    """Outside of requests all sync code of a loop has one thread: if that waits for the call, asgiref says so."""
+    pool = executor(1)
+
+    async def use_orm():
+        return await sync_to_async(threading.get_ident)()
+
+    def view():
+        return pool.submit(asyncio.run, use_orm()).exception(timeout=PATIENCE)
+
+    error = apart(lambda: asyncio.run(sync_to_async(view)()))
+    assert isinstance(error, RuntimeError)
+    assert "would deadlock" in str(error)
 
 
 @override_settings(MEANWHILE={"CONTEXT": [HOOKS + "Recorder", HOOKS + "Inner"]})

@@ -51,11 +51,11 @@ def _set_by(setter: Callable[..., object], *args: object) -> contextvars.Context
 (_EXECUTORS,) = _set_by(setattr, AsyncToSync.executors, "current", None)
 _LOCAL = _CACHES.name
 
-_WAYS_BACK: dict[_Var, Any] = {
-    SyncToAsync.thread_sensitive_context: None,
-    SyncToAsync.deadlock_context: False,
-}
-"""Variables by which asgiref comes back to the caller's thread, and their values where it cannot."""
+_WAYS_BACK: dict[_Var, Any] = {SyncToAsync.thread_sensitive_context: None}
+"""Variables by which asgiref comes back to the caller's thread, and their values where it cannot.
+
+Not ``deadlock_context``: where that is set, the thread that asgiref would use is the caller's, and asgiref says so.
+"""
 if hasattr(AsyncToSync, "async_single_thread_context"):
     _WAYS_BACK[AsyncToSync.async_single_thread_context] = None
 
