@@ -127,7 +127,7 @@ def _bars(figures: list[dict[str, Any]], label: str) -> Any:
             [summary["max"] - summary["median"] for summary in found],
         ]
         bars = axis.barh(names, middles, color=[_colour(name) for name in names], height=0.66)
-        axis.errorbar(middles, names, xerr=spread, fmt="none", ecolor=SOFT, elinewidth=1, capsize=2)
+        axis.errorbar(middles, names, xerr=spread, fmt="none", color=SOFT, ecolor=SOFT, elinewidth=1, capsize=2)
         for bar, summary in zip(bars, found, strict=True):
             ratio = "" if summary["ratio"] is None else f" ({summary['ratio']:.2f} times)"
             axis.text(
@@ -161,10 +161,12 @@ def draw_leaks(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
         axis.barh(names, left, color=colours, height=0.66, label="left at the end")
         for place, name in enumerate(names):
             if name in found:
-                lost = found[name]["error"] and f", ended after {found[name]['requests']} requests"
+                lost = found[name]["error"] and f", failed after {found[name]['requests']}"
                 axis.text(max(most) * 0.03 + most[place], place, f"{left[place]}{lost}", va="center", fontsize=9)
         _finish(axis, DATABASES[database])
-        axis.set_xlim(0, max(most) * 1.45 or 1)
+        axis.set_xlim(0, max(most) * (2.2 if any(each["error"] for each in found.values()) else 1.3) or 1)
+        ours = {each["facility"] for each in figures if not each["naive"]}
+        axis.set_yticks(range(len(names)), [f"ours: {name}" if name in ours else name for name in names])
     figure.supxlabel(
         "connections: pale, the most at once; full, and the number, left at the end", fontsize=9, color=SOFT
     )

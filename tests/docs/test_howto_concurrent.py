@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -227,7 +226,7 @@ def test_computing_in_processes(site: Site) -> None:
 
 
 def test_a_coroutine_outlives_its_response(site: Site) -> None:
-    """On a lasting loop the view answers first and the cache is warm later; a failure reaches the receiver; WSGI: no."""
+    """On a lasting loop the view answers first and the cache is warm later; a failure is heard of; under WSGI: no."""
     site.use(BACKGROUND)
     found = told(
         site,
@@ -301,7 +300,8 @@ def test_a_reading_view_under_atomic_requests(site: Site) -> None:
     site.use(TRANSACTIONS)
     site.write(
         "reports/atomic_urls.py",
-        "from django.urls import path\nfrom . import reading\n\n\ndef refused(request):\n    from django.contrib.auth.models import User\n"
+        "from django.contrib.auth.models import User\nfrom django.urls import path\n"
+        "from . import reading\n\n\ndef refused(request):\n"
         "    from django_meanwhile.concurrent import parallel\n    parallel(User.objects.count)\n\n\n"
         "urlpatterns = [path('reads/', reading.numbers), path('refused/', refused)]\n",
     )
