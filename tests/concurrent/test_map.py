@@ -22,6 +22,7 @@ from django_meanwhile.concurrent import (
     QueueFull,
     default_executor,
     executor,
+    parallel,
     parallel_map,
 )
 from django_meanwhile.concurrent.window import Piece, Window
@@ -365,6 +366,23 @@ def test_maps_within_maps_do_not_deadlock(pool) -> None:
         return depth if depth == 3 else sum(parallel_map(deeper, [depth + 1] * 3))
 
     assert sum(parallel_map(deeper, [1] * 2)) == 2 * 3 * 3 * 3
+
+
+def test_a_map_within_a_call_is_stopped_with_it(gate) -> None:
+    """If another call of parallel() fails, the one that consumes a map ends: nobody waits for the map's calls."""
+    inner = gate()
+
+    def outer():
+        return list(parallel_map(lambda call: call(), [inner]))
+
+    def fail():
+        inner.wait_until_begun()
+        raise ValueError
+
+    with pytest.raises(ExceptionGroup) as caught:
+        parallel(outer, fail)
+    assert [type(error) for error in caught.value.exceptions] == [ValueError]
+    assert not inner._open.is_set()
 
 
 def test_a_full_queue_makes_the_consumer_wait(pool, gate) -> None:

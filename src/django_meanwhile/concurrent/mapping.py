@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar, overload
@@ -28,6 +29,7 @@ from .amapping import Order, arun
 from .lanes import AGAIN_AFTER, Lane, lane_for, refuse_unknown
 from .parcel import Packer
 from .pulling import chunks
+from .scope import current_member
 from .transactions import refuse_inside_transaction, runs_inline
 from .window import Piece, Window
 
@@ -150,10 +152,17 @@ class Run:
         self._deadline = None if timeout is None else self._clock.monotonic() + timeout
         self._pulled: list[Any] | None = None  # for which there was no room yet
         # Simple: its put() may come while this very thread is in one, from a destructor.
-        self._ended: SimpleQueue[Piece] = SimpleQueue()
+        self._ended: SimpleQueue[Piece | None] = SimpleQueue()  # None: stop
+
+    def stop_from_outside(self) -> None:
+        """Stop it because the call that it is a part of is stopped. In any thread."""
+        self._ended.put(None)
 
     def results(self) -> Generator[Any, None, None]:
         """Yield what comes of it."""
+        parent: Any = current_member()  # of a group, which is to know of this as of one of its own
+        if parent is not None:
+            parent.adopt(self)
         try:
             while self._advance():
                 piece = self._window.take()
@@ -163,6 +172,8 @@ class Run:
             for left in self._window.abandon():
                 self._lane.stop(left)
                 left.future = None  # which holds it, by a callback
+            if parent is not None:
+                parent.release(self)
 
     def _advance(self) -> bool:
         """Start what there is room for, and wait until something can be given; False at the end.
@@ -211,7 +222,9 @@ class Run:
             while True:
                 self._note(self._ended.get_nowait())
 
-    def _note(self, piece: Piece) -> None:
+    def _note(self, piece: Piece | None) -> None:
+        if piece is None:
+            raise CancelledError(f"{self._label}: the call that it is a part of was stopped")
         self._lane.read(piece)
         self._window.note_end(piece)
 
