@@ -60,7 +60,7 @@ class NotAnApplication(Exception):
 def load(order: Order) -> Callable[..., Any]:
     """Return the application that this process serves. Where it does not load, say so and wait for the end."""
     _end_with_the_first_process(order.grace)
-    heed_once()
+    heed_once(_let_the_worker_go)
     multiprocessing.set_start_method(None, force=True)  # "spawn" was for us; the project's code has its default
     try:
         application = _load_and_watch(order) if order.reload else _load(order)
@@ -171,6 +171,19 @@ def _bring_the_worker_along() -> None:
 
     if conf.read_settings()[0].embedded:
         embedded.start()
+
+
+def _let_the_worker_go() -> None:
+    """End the embedded worker while the last requests are answered, and start no other one, as this server ends.
+
+    A thread that is waited for at the exit, but not where files are watched: the next process comes at once.
+    """
+    from .. import embedded  # noqa: PLC0415 - Django is set up by now
+    from ..embedded import serving  # noqa: PLC0415
+
+    threading.Thread(
+        target=embedded.stop, args=(embedded.GONE_WITHIN,), name="meanwhile-end", daemon=serving.is_runserver()
+    ).start()
 
 
 def _broken(interface: str, text: str) -> Callable[..., Any]:

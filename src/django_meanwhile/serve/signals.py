@@ -19,8 +19,8 @@ from typing import Any
 _told: list[int] = []
 
 
-def heed_once() -> None:
-    """Have Granian set our handlers where it would set its own."""
+def heed_once(on_end: Callable[[], Any]) -> None:
+    """Have Granian set our handlers where it would set its own; call ``on_end`` at the one signal, too."""
     from granian import _signals  # noqa: PLC0415 - this module is imported where there may be no Granian
     from granian._granian import WorkerSignal  # noqa: PLC0415
 
@@ -28,15 +28,15 @@ def heed_once() -> None:
         event = WorkerSignal()
         for number in _numbers():
             try:
-                loop.add_signal_handler(number, _end, event.set)
+                loop.add_signal_handler(number, _end, event.set, on_end)
             except NotImplementedError:  # Windows
-                signal.signal(number, lambda *_: _end(event.set))
+                signal.signal(number, lambda *_: _end(event.set, on_end))
         return event
 
     def in_thread() -> Any:
         event = WorkerSignal()
         for number in _numbers():
-            signal.signal(number, lambda *_: _end(event.set))
+            signal.signal(number, lambda *_: _end(event.set, on_end))
         return event
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -44,10 +44,11 @@ def heed_once() -> None:
     atexit.register(_leave)  # the first to be registered by this process's own code is the last to be called
 
 
-def _end(function: Callable[[], Any]) -> None:
+def _end(*functions: Callable[[], Any]) -> None:
     if not _told:
         _told.append(os.getpid())
-        function()
+        for function in functions:
+            function()
 
 
 def _leave() -> None:
