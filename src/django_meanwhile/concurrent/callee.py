@@ -85,9 +85,9 @@ def main(specification: Specification) -> None:
     connection = Connection(descriptors[0])
     try:
         set_up()
-    except BaseException:
-        connection.send_bytes(BROKEN + traceback.format_exc().encode())
-        raise
+    except BaseException:  # noqa: BLE001 - whatever it is, the parent is told
+        connection.send_bytes(BROKEN + traceback.format_exc().encode())  # which tells it
+        sys.exit(1)
     connection.send_bytes(READY)
     while True:
         try:

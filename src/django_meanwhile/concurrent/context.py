@@ -68,7 +68,7 @@ def _handed_over(context: contextvars.Context) -> Iterator[tuple[_Var, Any, type
         elif variable.name == _LOCAL:
             stays = variable is _CACHES or variable is _EXECUTORS
             if isinstance(value, dict):
-                yield variable, {} if stays else value, dict
+                yield variable, {} if stays else dict(value), dict  # as it is now: the caller goes on setting it
             elif _is_tied(value) and not stays:
                 yield variable, value.data, type(value)
 
