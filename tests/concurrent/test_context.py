@@ -120,6 +120,21 @@ def test_nothing_that_a_call_sets_is_seen_by_the_next_one_or_by_the_caller(execu
     assert apart(lambda: pool.submit(surroundings).result(timeout=PATIENCE)) == apart(surroundings)
 
 
+def test_a_call_finds_what_was_in_force_at_its_submit_however_late_it_begins(executor, gate, way):
+    """The caller goes on, and sets other values: the call that still waits does not see them."""
+    pool, busy = executor(1), gate()
+
+    def caller():
+        pool.submit(busy)
+        set_all()
+        future = pool.submit(surroundings)
+        set_all("other")
+        busy.open()
+        return future.result(timeout=PATIENCE)
+
+    assert apart(caller) == in_force()
+
+
 def test_what_the_caller_deactivated_is_off_in_the_call(executor, way):
     """No language at all, as after deactivate_all(), is captured like any other."""
     pool = executor(1)
