@@ -22,6 +22,7 @@ from ..core.errors import NotAllowed
 
 _LAZY_FLAGS = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 _SHOWN = (bool, bytes, float, int, str, type(None))  # any other value's text might run a query
+_PLAIN = {bool, bytes, dict, float, int, list, str, tuple}
 _QUERYSETS = (QuerySet, RawQuerySet)
 _ONCE = "A queryset is evaluated into itself, and a coroutine is awaited once. Pass it once, or a copy: queryset.all()."
 
@@ -90,6 +91,8 @@ def outcome(value: Any) -> Any:
 
     A queryset that a function returns is evaluated here, in its thread. A coroutine cannot be awaited here.
     """
+    if value is None or type(value) in _PLAIN:
+        return value
     if isinstance(value, _QUERYSETS):
         return evaluate(value)
     if isinstance(value, CoroutineType):

@@ -67,6 +67,10 @@ class Member:
             _current.reset(token)
             self.thread = 0
 
+    def done(self, _: object) -> None:
+        """Called when the future is done."""
+        self.scope.ended(self)
+
     @property
     def __wrapped__(self) -> Any:
         """What the caller passed: messages of the executor name that."""
@@ -153,7 +157,7 @@ class Scope:
     def watch(self, member: Member, future: Any) -> None:
         """The member is to run, or runs, as ``future``."""
         member.future = future
-        future.add_done_callback(lambda _: self.ended(member))
+        future.add_done_callback(member.done)
         if self.is_stopping:  # since it was added; whoever did that may have come too early to see its future
             member.stop()
 
@@ -165,8 +169,7 @@ class Scope:
 
     def ended(self, member: Member) -> None:
         """Note how a member ended; the first error stops the rest. In any thread."""
-        future = member.future
-        error = None if future.cancelled() else future.exception()
+        error = error_of(member.future)
         if error is not None and member.is_stopped and came_of_stopping(error):
             error = None
         if error is not None:
@@ -313,6 +316,14 @@ def came_of_stopping(error: BaseException) -> bool:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def error_of(future: Any) -> BaseException | None:
+    """Return what a future that is done has failed with; None if it did not, or was cancelled."""
+    if isinstance(future, futures.Future) and future._exception is None:  # noqa: SLF001 - nearly always, and a lock less
+        return None
+    error: BaseException | None = None if future.cancelled() else future.exception()
+    return error
 
 
 def cancel(future: Any) -> bool:
