@@ -82,7 +82,8 @@ def _end() -> None:
         for python in threads:
             python.join()
     except KeyboardInterrupt:
-        left = [python.name for python in threads if python.is_alive()]
+        # Not is_alive(): up to Python 3.12 it is wrong about a thread whose join() was interrupted.
+        left = sorted(python.name for pool in pools for python in pool.threads())
         logger.warning("interrupted at the end of the process: not waiting for %s", ", ".join(left))
 
 
