@@ -16,6 +16,7 @@ from django.utils import translation
 
 from django_meanwhile import task
 from django_meanwhile.concurrent import InsideTransaction, NotAllowed, QueueFull, executor, parallel
+from django_meanwhile.concurrent.future import Future
 from tests.playground import eventually
 
 SLEEPS = {
@@ -620,3 +621,44 @@ def test_no_query_for_permissions_is_lost(pool):
     """A slice and an annotation are evaluated as they are."""
     some = Permission.objects.annotate(same=F("pk"))[:3]
     assert len(parallel(some)[0]) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_interruption_that_came_too_early_is_repeated(database, pool, monkeypatch):
+    """A query that begins just as its call is stopped is missed by the first interruption, and hit by the next."""
+    begun, stops = threading.Event(), []
+    stop = Future.stop
+
+    def missed_at_first(self):
+        stops.append(1)
+        if len(stops) > 1:
+            stop(self)
+
+    monkeypatch.setattr(Future, "stop", missed_at_first)
+
+    def fail_later():
+        assert begun.wait(20)
+        fail()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        parallel(functools.partial(sleep_in, database, begun), fail_later)
+    assert [type(error) for error in caught.value.exceptions] == [ValueError]
+    assert len(stops) >= 2
+
+
+def test_an_error_before_the_timeout_is_what_is_told(pool):
+    """What came first decides: the time then only ends the waiting for what cannot be stopped."""
+    both, go = threading.Barrier(2), threading.Event()
+
+    def fail_first():
+        both.wait(20)
+        fail()
+
+    def stubborn():
+        both.wait(20)
+        go.wait(60)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        parallel(stubborn, fail_first, timeout=0.5)
+    go.set()
+    assert [type(error) for error in caught.value.exceptions] == [ValueError]
