@@ -11,7 +11,7 @@ from django.db.backends.postgresql.base import DatabaseWrapper as PostgreSQL
 from django.db.backends.sqlite3.base import DatabaseWrapper as SQLite
 
 import django_meanwhile
-from django_meanwhile import JobState, MeanwhileError, compat
+from django_meanwhile import JobState, MeanwhileError, compat, concurrent
 from django_meanwhile.core.states import AttemptKind
 from django_meanwhile.models import Attempt, Job, Lock, Worker
 from django_meanwhile.worker.plan import ChildKind
@@ -48,6 +48,8 @@ def test_errors_are_called_e_and_warnings_w() -> None:
 
 # --- errors -------------------------------------------------------------------------------------
 
+_CONCURRENT = "Errors of django_meanwhile.concurrent"
+
 
 def _errors() -> dict[str, type[MeanwhileError]]:
     return {
@@ -60,13 +62,27 @@ def _errors() -> dict[str, type[MeanwhileError]]:
 def test_errors_are_those_of_the_package() -> None:
     """Each error that can be imported from the package has a row, and the bases that the row names."""
     dialect = ERRORS.table("Errors of the dialect", "error").column("error")
-    rows = [row for table in ERRORS.tables() for row in table.rows if row[0] not in dialect]
+    others = [*dialect, *ERRORS.table(_CONCURRENT, "error").column("error")]
+    rows = [row for table in ERRORS.tables() for row in table.rows if row[0] not in others]
     told = {code(row[0])[0]: code(row[0])[1:] for row in rows}
     errors = _errors()
     assert set(told) == set(errors) - {"MeanwhileError"}
     builtins = {"ValueError": ValueError, "TimeoutError": TimeoutError, "LookupError": LookupError}
     for name, bases in told.items():
         assert {base for base, cls in builtins.items() if issubclass(errors[name], cls)} == set(bases), name
+
+
+def test_errors_of_concurrency_are_those_of_the_code() -> None:
+    """Each error below ConcurrencyError has a row under its own heading, with the built-in class that it also is."""
+    told = {code(cell)[0]: code(cell)[1:] for cell in ERRORS.table(_CONCURRENT, "error").column("error")}
+    builtins = {"TypeError": TypeError, "TimeoutError": TimeoutError}
+    assert told == {
+        name: [base for base, cls in builtins.items() if issubclass(error, cls)]
+        for name in concurrent.__all__
+        if inspect.isclass(error := getattr(concurrent, name))
+        and issubclass(error, concurrent.ConcurrencyError)
+        and name != "ConcurrencyError"
+    }
 
 
 def test_errors_of_the_dialect_are_where_the_page_says() -> None:
