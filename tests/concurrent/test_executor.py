@@ -390,6 +390,33 @@ def test_futures_name_their_function(executor, gate):
     assert future.name == f"{__name__}.fail"
 
 
+def test_an_interruption_that_comes_after_the_end_reaches_no_other_call(executor, gate):
+    """stop() may have found the thread just before its call ended: the thread runs another one by then."""
+    pool, first, second = executor(1), gate(), gate()
+    ended = pool.submit(first)
+    first.wait_until_begun()
+    runner = ended.thread
+    first.open()
+    ended.result(timeout=PATIENCE)
+    pool.submit(second)
+    second.wait_until_begun()
+    runner.interrupt(ended)
+    assert not runner.is_stopped
+
+
+def test_a_thread_that_goes_idle_sees_who_began_to_wait_just_before(executor):
+    """Whoever waits for a connection has looked for idle threads too early: the thread looks once more, and closes."""
+    pool, closed = executor(1), []
+    pool.submit(int).result(timeout=PATIENCE)
+    eventually(lambda: pool._pool._idle, what="the thread is idle")
+    (thread,) = pool._pool._idle
+    thread.is_wanted_back = lambda: not closed
+    thread.close_connections = lambda: closed.append(True)
+    pool.submit(int).result(timeout=PATIENCE)
+    eventually(lambda: closed, what="it has closed its connections")
+    assert pool.submit(int).result(timeout=PATIENCE) == 0
+
+
 # --- options ----------------------------------------------------------------------------------
 
 
