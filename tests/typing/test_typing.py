@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("mypy", reason="mypy is not installed (it is in the dependency group dev)")
 
 HERE = Path(__file__).parent
-SOURCES = [HERE / "calls.py", HERE / "parallel.py"]
+SOURCES = [HERE / "calls.py", HERE / "mapping.py", HERE / "parallel.py"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=[source.name for source in SOURCES])
