@@ -24,7 +24,7 @@ from django_meanwhile.concurrent.future import Future  # noqa: E402
 
 SUITE = "test.test_concurrent_futures"
 OURS = ("ThreadPool", "Future")
-TRIES = 3  # a few of these tests hope for the scheduler's favour; the standard library runs failed ones again, too
+TRIES = 12  # a few of these tests hope for the scheduler's favour; the standard library runs failed ones again, too
 IN_A_CHILD = f"""
 import sys
 sys.path[:0] = {sys.path!r}
