@@ -37,7 +37,7 @@ bench-concurrent: $(VENV)/.installed-dev  ## measure concurrency inside a reques
 	@$(BIN)/python -m benchmarks.concurrent $(ARGS)
 
 .PHONY: bench-leaks
-bench-leaks: $(VENV)/.installed-dev  ## count the connections that are open after 10,000 requests
+bench-leaks: $(VENV)/.installed-dev  ## count the connections that are open after thousands of requests
 	@$(BIN)/python -m benchmarks.leaks $(ARGS)
 
 .PHONY: bench-servers

@@ -24,7 +24,11 @@ from django_meanwhile.concurrent.future import Future  # noqa: E402
 
 SUITE = "test.test_concurrent_futures"
 OURS = ("ThreadPool", "Future")
-TRIES = 12  # a few of these tests hope for the scheduler's favour; the standard library runs failed ones again, too
+HOPEFUL = {"ThreadPoolExecutorTest.test_idle_thread_reuse"}
+"""Demands that a thread is idle again at the moment that its result is known, which the scheduler decides, here as in
+the standard library's own executor: it has to pass once in ``TRIES`` times. All others have one try."""
+
+TRIES = 12
 IN_A_CHILD = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -109,8 +113,8 @@ if __name__ == "__main__":
     result = run(unittest.defaultTestLoader.loadTestsFromTestCase(case) for case in load())
     ends = result.ends()
     for _ in range(TRIES - 1):
-        failed = [type(test)(test._testMethodName) for test in result.seen if ends[name_of(test)][0] == "failed"]
-        if failed:
-            result = run(failed)
+        again = [test for test in result.seen if name_of(test) in HOPEFUL and ends[name_of(test)][0] == "failed"]
+        if again:
+            result = run(type(test)(test._testMethodName) for test in again)
             ends |= result.ends()
     print("\n" + json.dumps(ends))
