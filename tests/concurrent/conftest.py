@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from django_meanwhile.concurrent import ThreadPoolExecutor, budget, deadlock
+from django_meanwhile.concurrent import ThreadPoolExecutor
+from django_meanwhile.concurrent.threads import budget, deadlock
 
 PATIENCE = 20
 """Seconds after which a wait within a test has failed."""

@@ -20,7 +20,7 @@ django.setup()
 from concurrent.futures import _base  # noqa: E402
 
 from django_meanwhile.concurrent import ThreadPoolExecutor  # noqa: E402
-from django_meanwhile.concurrent.future import Future  # noqa: E402
+from django_meanwhile.concurrent.threads.future import Future  # noqa: E402
 
 SUITE = "test.test_concurrent_futures"
 OURS = ("ThreadPool", "Future")

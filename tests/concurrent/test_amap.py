@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.test import TestCase
 
-from django_meanwhile.concurrent import InsideTransaction, NotAllowed, aparallel_map, executor
+from django_meanwhile.concurrent import InsideTransaction, NotAllowed, aparallel_map
+from django_meanwhile.concurrent.threads import executor
 
 PATIENCE = 20
 

@@ -12,7 +12,8 @@ from django.db import connection, connections, transaction
 from django.test import TestCase
 from django.utils import translation
 
-from django_meanwhile.concurrent import InsideTransaction, NotAllowed, aparallel, executor, lending
+from django_meanwhile.concurrent import InsideTransaction, NotAllowed, aparallel
+from django_meanwhile.concurrent.threads import executor, lending
 from tests.concurrent.test_parallel import fail, generator_function, sleep_in
 from tests.playground import eventually
 

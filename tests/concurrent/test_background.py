@@ -14,7 +14,8 @@ from django.test import AsyncClient, TestCase, TransactionTestCase, override_set
 from django.test.utils import _TestState
 from django.utils import timezone, translation
 
-from django_meanwhile.concurrent import NoLastingLoop, NotAllowed, background_task_failed, create_task, residents
+from django_meanwhile.concurrent import NoLastingLoop, NotAllowed, background_task_failed, create_task
+from django_meanwhile.concurrent.coroutines import residents
 from django_meanwhile.testing import run_background_tasks
 from tests.embedded.servers import Server, serve
 from tests.playground import Playground, Project, eventually

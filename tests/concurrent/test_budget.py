@@ -6,7 +6,8 @@ from concurrent.futures import CancelledError
 import pytest
 from django.test import override_settings
 
-from django_meanwhile.concurrent import ConnectionTimeout, budget
+from django_meanwhile.concurrent import ConnectionTimeout
+from django_meanwhile.concurrent.threads import budget
 from tests.concurrent.conftest import PATIENCE
 from tests.playground import eventually
 

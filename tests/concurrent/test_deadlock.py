@@ -4,7 +4,8 @@ import concurrent.futures
 import gc
 import threading
 
-from django_meanwhile.concurrent import WouldDeadlock, deadlock
+from django_meanwhile.concurrent import WouldDeadlock
+from django_meanwhile.concurrent.threads import deadlock
 from tests.concurrent.conftest import PATIENCE
 from tests.playground import eventually
 
@@ -190,4 +191,6 @@ def test_no_wait_is_refused_by_mistake_and_none_hangs_in_random_crowds(executor,
     assert ends <= {type(None), WouldDeadlock}
     assert {future.result() for future in done if future.exception() is None} <= {16}
     futures, done = [], set()
+    for pool in pools:
+        pool.shutdown()
     gc.collect()  # nested calls that failed while nobody waited: logged here, not in another test

@@ -178,7 +178,7 @@ def test_the_process_holds_no_more_than_its_share_whatever_the_number_of_threads
     """Two executors, twenty threads, a share of three: never a fourth session, and every call gets its turn."""
     place.meanwhile = {"CONCURRENT": {"connections": 3}}
     code = """
-from django_meanwhile.concurrent import budget
+from django_meanwhile.concurrent.threads import budget
 most = []
 is_pooled = "pool" in connection.settings_dict["OPTIONS"]
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork") 
 FORK = """
 import os, sys, time, traceback, warnings
 warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork")
-from django_meanwhile.concurrent.executor import BrokenThreadPool
+from django_meanwhile.concurrent.threads.executor import BrokenThreadPool
 
 def forked(function):
     pid = os.fork()

@@ -141,7 +141,7 @@ def test_a_call_that_waits_for_a_connection_is_stopped_as_well(bare_project):
         SETUP
         + LONG
         + """
-from django_meanwhile.concurrent import budget
+from django_meanwhile.concurrent.threads import budget
 executor = ThreadPoolExecutor(2)
 holding = executor.submit(run_long)
 assert started.wait(20)

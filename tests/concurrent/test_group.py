@@ -12,7 +12,8 @@ from django.db import connection, transaction
 from django.test import TestCase
 from django.utils import translation
 
-from django_meanwhile.concurrent import InsideTransaction, NotAllowed, TaskGroup, executor
+from django_meanwhile.concurrent import InsideTransaction, NotAllowed, TaskGroup
+from django_meanwhile.concurrent.threads import executor
 from tests.concurrent.test_parallel import coroutine_function, fail, generator_function, needs, sleep_in
 from tests.playground import eventually
 

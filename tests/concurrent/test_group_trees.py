@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_meanwhile.concurrent import TaskGroup, executor
-from django_meanwhile.concurrent.executor import ThreadPoolExecutor
+from django_meanwhile.concurrent import TaskGroup
+from django_meanwhile.concurrent.threads import executor
+from django_meanwhile.concurrent.threads.executor import ThreadPoolExecutor
 
 Tree = tuple[Any, ...]
 

@@ -12,8 +12,10 @@ from django.db import connections, transaction
 from django.utils.connection import ConnectionDoesNotExist
 
 from django_meanwhile import concurrent
-from django_meanwhile.concurrent import InsideTransaction, Lock, LockTimeout, WouldDeadlock, lock_hold, lock_line
-from django_meanwhile.concurrent.lock_keeper import keeper
+from django_meanwhile.concurrent import InsideTransaction, Lock, LockTimeout, WouldDeadlock
+from django_meanwhile.concurrent.locks import hold as lock_hold
+from django_meanwhile.concurrent.locks import line as lock_line
+from django_meanwhile.concurrent.locks.keeper import keeper
 from tests.playground import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -7,16 +7,11 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connections, transaction
 
-from django_meanwhile.concurrent import (
-    InsideTransaction,
-    Lock,
-    LockTimeout,
-    WouldDeadlock,
-    lock_errand,
-    lock_hold,
-    lock_line,
-)
-from django_meanwhile.concurrent.lock_keeper import keeper
+from django_meanwhile.concurrent import InsideTransaction, Lock, LockTimeout, WouldDeadlock
+from django_meanwhile.concurrent.locks import errand as lock_errand
+from django_meanwhile.concurrent.locks import hold as lock_hold
+from django_meanwhile.concurrent.locks import line as lock_line
+from django_meanwhile.concurrent.locks.keeper import keeper
 from tests.playground import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)

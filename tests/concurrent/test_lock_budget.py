@@ -7,7 +7,8 @@ import pytest
 from django.db import connections
 
 from django_meanwhile import conf
-from django_meanwhile.concurrent import Lock, ThreadPoolExecutor, budget
+from django_meanwhile.concurrent import Lock, ThreadPoolExecutor
+from django_meanwhile.concurrent.threads import budget
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -6,7 +6,9 @@ from django.db import connection
 from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 
-from django_meanwhile.concurrent import Lock, lock_hold, lock_line
+from django_meanwhile.concurrent import Lock
+from django_meanwhile.concurrent.locks import hold as lock_hold
+from django_meanwhile.concurrent.locks import line as lock_line
 
 
 class TestInATestCase(TestCase):

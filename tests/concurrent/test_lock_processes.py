@@ -11,7 +11,8 @@ import pytest
 from django.conf import settings
 from django.db import connections
 
-from django_meanwhile.concurrent import Lock, LockLost, lock_hold
+from django_meanwhile.concurrent import Lock, LockLost
+from django_meanwhile.concurrent.locks import hold as lock_hold
 from tests.docs.pages import page
 from tests.docs.pooler import Pooler, find
 from tests.playground import eventually

@@ -4,7 +4,7 @@ import pytest
 from django.db import connections
 
 from django_meanwhile.concurrent import Lock as NamedLock
-from django_meanwhile.concurrent.lock_keeper import keeper
+from django_meanwhile.concurrent.locks.keeper import keeper
 from django_meanwhile.fields import DatabaseNow
 from django_meanwhile.models import Lock
 from django_meanwhile.store.locks import Lost

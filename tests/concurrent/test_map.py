@@ -21,11 +21,11 @@ from django_meanwhile.concurrent import (
     NotAllowed,
     QueueFull,
     default_executor,
-    executor,
     parallel,
     parallel_map,
 )
-from django_meanwhile.concurrent.window import Piece, Window
+from django_meanwhile.concurrent.maps.window import Piece, Window
+from django_meanwhile.concurrent.threads import executor
 from django_meanwhile.core.errors import InvalidOption
 from tests.playground import eventually
 

@@ -15,8 +15,9 @@ from django.test import TestCase
 from django.utils import translation
 
 from django_meanwhile import task
-from django_meanwhile.concurrent import InsideTransaction, NotAllowed, QueueFull, executor, parallel
-from django_meanwhile.concurrent.future import Future
+from django_meanwhile.concurrent import InsideTransaction, NotAllowed, QueueFull, parallel
+from django_meanwhile.concurrent.threads import executor
+from django_meanwhile.concurrent.threads.future import Future
 from tests.playground import eventually
 
 SLEEPS = {

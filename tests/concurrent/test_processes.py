@@ -8,14 +8,14 @@ import textwrap
 import psutil
 import pytest
 
-from django_meanwhile.concurrent.ties import describe_status, interpreter
+from django_meanwhile.ties import describe_status, interpreter
 from tests.embedded.servers import serve
 from tests.playground import Playground, Project, Running, eventually
 
 _PRELUDE = """\
 import json, os, sys
 from django_meanwhile.concurrent import NotAllowed, ProcessFailed, parallel_map
-from django_meanwhile.concurrent.processes import shared_pool
+from django_meanwhile.concurrent.maps.processes import shared_pool
 from tests.project import mapped
 def say(value): print(json.dumps(value), flush=True)
 def mapped_by(function, items, **options): return parallel_map(function, items, executor="process", **options)

@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, connections, transaction
 from django.test import TestCase
 
-from django_meanwhile.concurrent import NotAllowed, SnapshotUnavailable, aparallel, executor, lending, parallel
+from django_meanwhile.concurrent import NotAllowed, SnapshotUnavailable, aparallel, parallel
+from django_meanwhile.concurrent.threads import executor, lending
 from tests.concurrent.test_parallel import fail, sleep_in
 from tests.playground import eventually
 

@@ -4,7 +4,8 @@ import inspect
 import re
 
 from django_meanwhile import conf
-from django_meanwhile.concurrent import Lock, lock
+from django_meanwhile.concurrent import Lock
+from django_meanwhile.concurrent.locks import lock
 from django_meanwhile.store import locks_postgresql, locks_sqlite
 from tests.servers import Server
 

@@ -4,7 +4,7 @@ import inspect
 import json
 
 from django_meanwhile import concurrent
-from django_meanwhile.concurrent import scope
+from django_meanwhile.concurrent.together import scope
 
 from .pages import code, page
 from .site import Site

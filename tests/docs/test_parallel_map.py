@@ -4,7 +4,7 @@ import inspect
 import json
 
 from django_meanwhile import concurrent, testing
-from django_meanwhile.concurrent import amapping, processes
+from django_meanwhile.concurrent.maps import amapping, processes
 from django_meanwhile.conf import ConcurrentSettings
 
 from .pages import code, page

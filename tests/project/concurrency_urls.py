@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 from django_meanwhile.concurrent import create_task, parallel_map
-from django_meanwhile.concurrent.processes import shared_pool
+from django_meanwhile.concurrent.maps.processes import shared_pool
 from tests.project import mapped, tasks
 from tests.project.models import Mark
 from tests.project.urls import urlpatterns as base

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
         SnapshotUnavailable,
         WouldDeadlock,
     )
-    from .background import background_task_failed, create_task
-    from .calls import aparallel, parallel
-    from .executor import ThreadPoolExecutor, default_executor
-    from .group import TaskGroup
-    from .lock import Lock
-    from .mapping import aparallel_map, parallel_map
+    from .coroutines.background import background_task_failed, create_task
+    from .locks.lock import Lock
+    from .maps.mapping import aparallel_map, parallel_map
+    from .threads.executor import ThreadPoolExecutor, default_executor
+    from .together.calls import aparallel, parallel
+    from .together.group import TaskGroup
 
 __all__ = [
     "ConcurrencyError",
@@ -64,16 +64,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Lock": "lock",
-    "TaskGroup": "group",
-    "ThreadPoolExecutor": "executor",
-    "aparallel": "calls",
-    "aparallel_map": "mapping",
-    "background_task_failed": "background",
-    "create_task": "background",
-    "default_executor": "executor",
-    "parallel": "calls",
-    "parallel_map": "mapping",
+    "Lock": "locks.lock",
+    "TaskGroup": "together.group",
+    "ThreadPoolExecutor": "threads.executor",
+    "aparallel": "together.calls",
+    "aparallel_map": "maps.mapping",
+    "background_task_failed": "coroutines.background",
+    "create_task": "coroutines.background",
+    "default_executor": "threads.executor",
+    "parallel": "together.calls",
+    "parallel_map": "maps.mapping",
 }
 """Where a public name lives; all others are errors."""
 

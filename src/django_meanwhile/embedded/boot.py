@@ -50,7 +50,7 @@ def main(specification: Specification) -> None:
         logs.ensure_handler(logging.WARNING)
         plan = _plan(specification["backend"], all_checks=specification["checks"])
 
-    from ..concurrent.ties import keep_to_ourselves  # noqa: PLC0415 - Django's set-up comes first
+    from ..ties import keep_to_ourselves  # noqa: PLC0415 - Django's set-up comes first
     from ..worker.supervisor import run  # noqa: PLC0415
 
     keep_to_ourselves([lock, specification["pipe"]])

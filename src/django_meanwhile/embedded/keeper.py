@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TypedDict
 from uuid import uuid4
 
-from .. import conf, logs
-from ..concurrent import ties
-from ..concurrent.ties import describe_status
+from .. import conf, logs, ties
+from ..ties import describe_status
 from ..worker.part import Part
 from . import serving
 from .leash import EX_CONFIG

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ..concurrent.residents import residents_of
+from ..concurrent.coroutines.residents import residents_of
 
 
 async def run_background_tasks(*, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - it names what still runs

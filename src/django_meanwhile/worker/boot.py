@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import django
 
-from ..concurrent.ties import die_with, keep_to_ourselves, leave_signals_to_the_parent
+from ..ties import die_with, keep_to_ourselves, leave_signals_to_the_parent
 
 
 class Specification(TypedDict):

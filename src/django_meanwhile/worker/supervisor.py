@@ -27,10 +27,10 @@ from uuid import uuid4
 from django.db import Error
 
 from .. import conf, logs
-from ..concurrent.ties import describe_status
 from ..connections import close_thread_connections, prepare_process
 from ..store import get_store
 from ..tasks.registry import autodiscover
+from ..ties import describe_status
 from .beat import Beat
 from .herald import Herald
 from .listener import Listener

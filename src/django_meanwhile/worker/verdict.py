@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ..concurrent.ties import describe_status
 from ..core.errors import Cancelled, TaskTimeout
 from ..core.outcome import End, Outcome
 from ..core.text import class_path, clip
+from ..ties import describe_status
 
 if TYPE_CHECKING:
     from ..core.job import Run

@@ -1,0 +1,1 @@
+"""``create_task()``: coroutines that outlive their request."""

@@ -1,0 +1,1 @@
+"""``Lock``: one holder across threads, processes and hosts."""

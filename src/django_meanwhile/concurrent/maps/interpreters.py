@@ -1,0 +1,34 @@
+"""Subinterpreters, each with a GIL of its own: ``parallel_map(executor="interpreter")`` on Python 3.14 and later.
+
+Untested: the versions that this package is tested on have none. Called by ``lanes``. What runs in them is ``callee``'s,
+as in a child process; many C extensions, database drivers among them, cannot be imported there.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent import futures
+from typing import Any
+
+from ...conf import get_settings
+from . import callee
+from .processes import settings_module
+
+_lock = threading.Lock()
+_pool: Any = None  # guarded by _lock
+
+
+def submit(job: bytes, _label: str) -> futures.Future[bytes]:
+    """Have an interpreter answer a job."""
+    global _pool  # noqa: PLW0603 - one for each process
+    with _lock:
+        if _pool is None:
+            make: Any = futures.InterpreterPoolExecutor  # type: ignore[attr-defined,unused-ignore]
+            _pool = make(
+                get_settings().concurrent.processes,
+                initializer=callee.set_up_interpreter,
+                initargs=(settings_module(), list(sys.path)),
+            )
+        future: futures.Future[bytes] = _pool.submit(callee.answer, job)
+    return future

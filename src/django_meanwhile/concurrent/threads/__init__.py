@@ -1,0 +1,1 @@
+"""Pools of threads that leak nothing: the executor, its threads, their connections, and whoever borrows one."""

@@ -1,0 +1,1 @@
+"""Several calls that end together: ``parallel()``, ``aparallel()``, ``TaskGroup``."""
