@@ -2,12 +2,14 @@
 """``TaskGroup``: nothing outlives the block, and the rules of the end are asyncio's."""
 
 import _thread
+import asyncio
 import functools
 import threading
 from concurrent.futures import CancelledError, wait
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, transaction
 from django.test import TestCase
 from django.utils import translation
@@ -285,6 +287,7 @@ def test_what_no_thread_can_call_is_refused(pool):
         (coroutine_function(), "is an awaitable"),
         (generator_function, "is a generator function"),
         (42, "is 42 (int), which cannot be called"),
+        ([int], "is a list. Call create_task() for each of its members."),
         (User, "is the model User"),
         (User.objects.all(), "create_task(list, queryset)"),
     ):
@@ -298,6 +301,17 @@ def test_wrong_arguments_are_an_error_of_the_task(pool):
     with pytest.raises(ExceptionGroup) as caught, TaskGroup() as group:
         group.create_task(needs)
     assert isinstance(caught.value.exceptions[0], TypeError)
+
+
+def test_on_an_event_loop_it_is_refused(pool):
+    """Its end would stop the loop: the block is not entered, and the message says what to write."""
+
+    async def view():
+        with TaskGroup():
+            raise AssertionError("entered")
+
+    with pytest.raises(SynchronousOnlyOperation, match=r"^TaskGroup\(\) waits, .* Write: async with asyncio.TaskGroup"):
+        asyncio.run(view())
 
 
 @pytest.mark.django_db(transaction=True)

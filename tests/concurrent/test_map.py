@@ -1,5 +1,6 @@
 """``parallel_map()`` on threads: lazy, bounded, back-pressured, in order; what ends it, and what it leaves behind."""
 
+import asyncio
 import functools
 import gc
 import itertools
@@ -10,7 +11,9 @@ import weakref
 from concurrent.futures import CancelledError
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connections, transaction
 from django.test import TestCase
 from django.utils import translation
@@ -324,7 +327,7 @@ def test_a_timeout_is_an_error_and_stops_the_calls(gate) -> None:
     slow = gate()
     results = parallel_map(lambda call: call(), [lambda: 1, slow], timeout=0.2)
     assert next(results) == 1
-    with pytest.raises(TimeoutError, match=r"parallel_map\(\) of .*<lambda>: .* within 0.2 s"):
+    with pytest.raises(TimeoutError, match=r"parallel_map\(\) of .*<lambda> \(test_map.py:\d+\): .* within 0.2 s"):
         next(results)
     slow.open()
     eventually(idle)
@@ -403,6 +406,20 @@ def test_a_queue_that_rejects_is_told_to_the_consumer(pool, gate) -> None:
 
 
 # --- refusals -----------------------------------------------------------------------------------
+
+
+def test_on_an_event_loop_iterating_is_refused():
+    """The wait for a result would stop the loop. The iterator may be made there, for a thread that iterates."""
+    begun = []
+
+    async def view():
+        results = parallel_map(begun.append, [1, 2])
+        with pytest.raises(SynchronousOnlyOperation, match=r"waits, .* Write: async for \.\.\. in aparallel_map\("):
+            next(results)
+        assert begun == []
+        return await sync_to_async(list)(parallel_map(str, [1, 2]))
+
+    assert asyncio.run(view()) == ["1", "2"]
 
 
 async def acall(_item):

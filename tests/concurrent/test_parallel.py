@@ -1,14 +1,19 @@
 """``parallel()``: what it takes and returns, errors, timeouts, nesting, transactions."""
 
 import _thread
+import asyncio
 import functools
 import itertools
 import logging
+import re
+import sys
 import threading
 from concurrent.futures import CancelledError
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, Permission, User
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, connections, transaction
 from django.db.models import F, Func, Value
 from django.test import TestCase
@@ -16,6 +21,7 @@ from django.utils import translation
 
 from django_meanwhile import task
 from django_meanwhile.concurrent import InsideTransaction, NotAllowed, QueueFull, parallel
+from django_meanwhile.concurrent.naming import name_of
 from django_meanwhile.concurrent.threads import executor
 from django_meanwhile.concurrent.threads.future import Future
 from tests.playground import eventually
@@ -205,7 +211,28 @@ def test_one_error_is_a_group_too():
     with pytest.raises(ExceptionGroup) as caught:
         parallel(int, fail)
     assert [type(error) for error in caught.value.exceptions] == [ValueError]
-    assert str(caught.value.args[0]) == "parallel(): 1 of 2 calls failed"
+    assert caught.value.message == (
+        "parallel(): 1 of 2 calls failed, first tests.concurrent.test_parallel.fail: ValueError: no"
+    )
+
+
+class Unprintable(Exception):
+    """Whose text cannot be made."""
+
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+def raise_unprintable():
+    raise Unprintable
+
+
+def test_an_error_without_a_text_is_told_all_the_same():
+    """The message of the group names its class; the error itself is in the group."""
+    with pytest.raises(ExceptionGroup) as caught:
+        parallel(raise_unprintable)
+    assert "raise_unprintable: tests.concurrent.test_parallel.Unprintable" in caught.value.message
+    assert isinstance(caught.value.exceptions[0], Unprintable)
 
 
 def test_several_errors_are_one_group_in_order_of_the_calls(pool):
@@ -390,8 +417,12 @@ def test_what_cannot_be_stopped_is_named_and_logged_and_so_is_its_late_error(poo
         fail("late")
 
     with caplog.at_level(logging.WARNING, "django_meanwhile"):
-        with pytest.raises(TimeoutError, match=r"Still running, .*: .*stubborn"):
+        with pytest.raises(TimeoutError) as caught:
             parallel(stubborn, timeout=0.05)
+        assert re.fullmatch(
+            r"parallel\(\): not done within 0.05 s. Still running, for a thread's .* cannot be stopped: \S*stubborn\.",
+            str(caught.value),
+        )
         assert "stubborn is still running" in caplog.text
         go.set()
         assert over.wait(20)
@@ -399,6 +430,33 @@ def test_what_cannot_be_stopped_is_named_and_logged_and_so_is_its_late_error(poo
             lambda: next((each for each in caplog.records if "after it had been given up" in each.getMessage()), None)
         )
     assert isinstance(record.exc_info[1], ValueError)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_that_was_late_is_named_once(database, pool):
+    """First what was stopped, then what runs on; of two that have one name one may be here, and one there."""
+    go = threading.Event()
+
+    def late(wait):
+        wait()
+
+    waits = [functools.partial(go.wait, 60), functools.partial(sleep_in, database), int]  # the last one never begins
+    try:
+        with pytest.raises(TimeoutError) as caught:
+            parallel(*(functools.partial(late, wait) for wait in waits), max_workers=2, timeout=0.3)
+    finally:
+        go.set()
+    stopped, left = str(caught.value).split(" Still running")
+    assert (stopped.count("locals>.late"), left.count("locals>.late")) == (2, 1)
+
+
+def test_a_lambda_is_named_with_its_line(pool, caplog):
+    """One lambda is told from another: in an error's group, and in the log of the executor."""
+    line = sys._getframe().f_lineno
+    with pytest.raises(ExceptionGroup, match=rf"<lambda> \(test_parallel.py:{line + 2}\): ZeroDivisionError"):
+        parallel(lambda: 1 / 0)
+    assert name_of(functools.partial(lambda: 0)).endswith(f"<lambda> (test_parallel.py:{line + 3})")
+    assert name_of(fail) == "tests.concurrent.test_parallel.fail"
 
 
 def test_what_ended_in_time_is_no_timeout(pool):
@@ -495,7 +553,9 @@ class Needs:
 REFUSED = {
     "a result": (lambda: 42, "argument 2 is 42 (int), which cannot be called. Was a function called too early?"),
     "none": (lambda: None, "argument 2 is None (NoneType), which cannot be called"),
-    "a list": (lambda: [User.objects.all()], "argument 2 is list, which cannot be called"),
+    "a list": (lambda: [coroutine_function(), int], "argument 2 is a list. Pass its members: parallel(*calls)."),
+    "a tuple": (lambda: (int, str), "argument 2 is a tuple. Pass its members: parallel(*calls)."),
+    "a dict": (lambda: {"a": coroutine_function()}, "2 is a dict. Pass its members: parallel(*calls.values())."),
     "coroutine": (coroutine_function, "is an awaitable (coroutine), which threads do not await"),
     "coroutine function": (lambda: coroutine_function, "coroutine_function, is a coroutine function"),
     "partial of one": (lambda: functools.partial(coroutine_function), "is a coroutine function"),
@@ -509,7 +569,7 @@ REFUSED = {
     "related manager": (lambda: User(pk=1).groups, "is a manager ("),
     "task": (lambda: some_task, "is a task (tests.concurrent.test_parallel.some_task)"),
     "arguments": (lambda: needs, "calls it without any. Write functools.partial(needs, order, fast=...)"),
-    "one argument": (lambda: lambda x: x, "needs arguments (x)"),
+    "one argument": (lambda: lambda x: x, "needs arguments (x), and parallel() calls it without any. Write functools"),
     "a method's": (lambda: Needs().method, "needs arguments (order)"),
 }  # fmt: skip
 
@@ -532,6 +592,30 @@ def test_what_need_not_be_refused():
     assert parallel(with_default, dict, "a".upper, functools.partial(needs, 1, fast=2), lambda *a, **k: a) == (
         1, {}, "A", None, (),
     )  # fmt: skip
+
+
+def test_on_an_event_loop_it_is_refused(pool, monkeypatch):
+    """It would stop the loop: nothing has begun, and the message has what to write. Django's own way out is one."""
+    begun = []
+
+    async def view():
+        return parallel(lambda: begun.append(1))
+
+    with pytest.raises(SynchronousOnlyOperation, match=r"^parallel\(\) waits, .* Write: await aparallel\(\.\.\.\)$"):
+        asyncio.run(view())
+    assert begun == []
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    asyncio.run(view())
+    assert begun == [1]
+
+
+def test_in_a_thread_of_an_event_loop_it_is_not_refused(pool):
+    """The thread may wait: the loop goes on."""
+
+    async def view():
+        return await sync_to_async(parallel)(int, str)
+
+    assert asyncio.run(view()) == (0, "")
 
 
 def test_the_same_queryset_twice_is_refused():

@@ -19,6 +19,7 @@ from django.db.models.query import RawQuerySet
 
 from ..compat import BaseTask
 from ..core.errors import NotAllowed
+from .naming import line_of
 
 _LAZY_FLAGS = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 _SHOWN = (bool, bytes, float, int, str, type(None))  # any other value's text might run a query
@@ -83,7 +84,7 @@ def label_of(value: Any) -> str:
     if not isinstance(name, str):
         return type(value).__qualname__
     module = getattr(value, "__module__", None)
-    return f"{module}.{name}" if isinstance(module, str) else name
+    return f"{module}.{name}{line_of(value)}" if isinstance(module, str) else name
 
 
 def outcome(value: Any) -> Any:
@@ -164,7 +165,6 @@ def _refuse_what_is_not_awaited(what: str, where: str, value: Any, *, awaits: bo
 
 def _refuse_what_is_no_function(what: str, where: str, value: Any) -> None:
     kind = _kind(value)
-    shown = repr(value)[:60] if isinstance(value, _SHOWN) else ""
     reason = advice = ""
     if isinstance(value, Manager):
         reason, advice = f"a manager ({kind})", "Pass a queryset: manager.all(), or .filter(...)."
@@ -182,11 +182,23 @@ def _refuse_what_is_no_function(what: str, where: str, value: Any) -> None:
         reason = f"a generator function ({label_of(value)})"
         advice = "Calling it runs nothing. Pass a function that returns a list."
     elif not callable(value):
-        reason = f"{shown} ({kind}), which cannot be called" if shown else f"{kind}, which cannot be called"
-        advice = f"Was a function called too early? Write {what[:-2]}(load), not {what[:-2]}(load()); with arguments: "
-        advice += "functools.partial(load, 1)."
+        reason, advice = _not_callable(what, value)
     if reason:
         raise NotAllowed(f"{what}: {where} is {reason}. {advice}")
+
+
+def _not_callable(what: str, value: Any) -> tuple[str, str]:
+    """Say what it is, and what to write instead."""
+    kind = _kind(value)
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        close_coroutines(value.values() if isinstance(value, dict) else value)
+        if what == "create_task()":
+            return f"a {kind}", "Call create_task() for each of its members."
+        return f"a {kind}", f"Pass its members: {what[:-1]}*calls{'.values()' if isinstance(value, dict) else ''})."
+    shown = repr(value)[:60] if isinstance(value, _SHOWN) else ""
+    reason = f"{shown} ({kind}), which cannot be called" if shown else f"{kind}, which cannot be called"
+    advice = f"Was a function called too early? Write {what[:-2]}(load), not {what[:-2]}(load()); with arguments: "
+    return reason, f"{advice}functools.partial(load, 1)."
 
 
 def _refuse_arguments(what: str, where: str, value: Any) -> None:
@@ -204,9 +216,10 @@ def _refuse_arguments(what: str, where: str, value: Any) -> None:
             and parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
         ]
         name, arguments = label_of(value), ", ".join(needed)
+        short = getattr(_bare(value), "__name__", name.rpartition(".")[2])
         raise NotAllowed(
             f"{what}: {where}, {name}, needs arguments ({arguments}), and {what} calls it without any. Write "
-            f"functools.partial({name.rpartition('.')[2]}, {arguments})."
+            f"functools.partial({short}, {arguments})."
         ) from None
 
 

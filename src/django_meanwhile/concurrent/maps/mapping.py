@@ -26,6 +26,7 @@ from ...core.errors import InvalidOption, NotAllowed
 from ..admission import label_of, outcome
 from ..together.scope import current_member
 from ..transactions import refuse_inside_transaction, runs_inline
+from ..waiting import refuse_on_a_loop
 from . import callee
 from .amapping import Order, arun
 from .lanes import AGAIN_AFTER, Lane, lane_for, refuse_unknown
@@ -72,7 +73,7 @@ def parallel_map(
     iterator = iter(iterable)
     packer = None if executor == "thread" else Packer(function, label, executor)
     if runs_inline() or (executor == "process" and callee.is_callee):
-        return _inline(function, iterator, packer)
+        return _inline(function, iterator, packer, label)
     refuse_inside_transaction(label, outside_transaction=outside_transaction)
     lane = lane_for(executor, function, label, packer)
     window = Window(max_workers or lane.max_workers, ordered=ordered)
@@ -160,6 +161,7 @@ class Run:
 
     def results(self) -> Generator[Any, None, None]:
         """Yield what comes of it."""
+        _refuse_on_a_loop(self._label)
         parent: Any = current_member()  # of a group, which is to know of this as of one of its own
         if parent is not None:
             parent.adopt(self)
@@ -240,13 +242,19 @@ class Run:
 
 
 def _inline(
-    function: Callable[[Any], Any], iterator: Iterator[Any], packer: Packer | None
+    function: Callable[[Any], Any], iterator: Iterator[Any], packer: Packer | None, label: str
 ) -> Generator[Any, None, None]:
     """Call it here, lazily; what could not be sent to a process is refused all the same."""
+    _refuse_on_a_loop(label)
     for item in iterator:
         if packer is not None:
             packer.pack([item])
         yield outcome(function(item))
+
+
+def _refuse_on_a_loop(label: str) -> None:
+    """Called when the first result is asked for: to make the iterator on a loop, for a thread, waits for nothing."""
+    refuse_on_a_loop(label, "async for ... in aparallel_map(...)")
 
 
 def is_coroutine_function(function: Any) -> bool:

@@ -20,6 +20,7 @@ from ..context import capture
 from ..threads.executor import default_executor
 from ..threads.lending import executor_for_here
 from ..transactions import refuse_inside_transaction, runs_inline
+from ..waiting import refuse_on_a_loop
 from .async_gathering import AsyncGathering
 from .gathering import Gathering, Terms
 from .options import max_workers_of, timeout_of
@@ -57,6 +58,7 @@ def parallel(
     options = _options("parallel", max_workers, timeout)
     alias = alias_of(snapshot)
     admitted = admit("parallel()", calls, alias=alias)
+    refuse_on_a_loop("parallel()", "await aparallel(...)")
     refuse_inside_transaction("parallel()", outside_transaction=outside_transaction)
     if not admitted:
         return ()

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import QueueFull
+from ...core.text import class_path, describe, summary
 from ..admission import Call, label_of
 from ..threads.future import Future
 from ..threads.thread import run_plainly
@@ -175,18 +176,29 @@ class Gathering(Scope):
             if self._terms.return_exceptions and self.base_error is None and not self.is_cancelled:
                 return tuple(ending_of(future) for future in futures)
             self.errors.sort(key=lambda pair: pair[0])
-            self.raise_errors(f"{self.what}: {len(self.errors)} of {len(self._calls)} calls failed")
+            self.raise_errors(self._failure())
             return tuple(result_of(future) for future in futures)
         finally:
             del futures
 
+    def _failure(self) -> str:
+        """Say how many have failed, and of the first one what: where an error is shown, it may be by this alone."""
+        if not self.errors:
+            return ""
+        place, error = self.errors[0]
+        first = f"{label_of(self._calls[place - 1].given)}: {summary(class_path(error), describe(error))}"
+        return f"{self.what}: {len(self.errors)} of {len(self._calls)} calls failed, first {first}"
+
     def _lateness(self) -> str:
-        late, left = ", ".join(self._late), ", ".join(self._left)
-        text = f"{self.what}: not done within {self._terms.timeout:g} s: {late}."
+        """Name each call that had not ended once: those that were stopped, then those that still run."""
+        over = list(self._late)
+        for label in self._left:
+            over.remove(label)
+        text = f"{self.what}: not done within {self._terms.timeout:g} s{': ' if over else ''}{', '.join(over)}."
         if self._terms.is_inline:
             return f"{text} (In a TestCase each call is run to its end, and the time is looked at then.)"
-        if left:
-            text += f" Still running, for a thread's Python code cannot be stopped: {left}."
+        if self._left:
+            text += f" Still running, for a thread's Python code cannot be stopped: {', '.join(self._left)}."
         return text
 
 

@@ -25,6 +25,7 @@ from ..threads.future import Future
 from ..threads.lending import executor_for_here
 from ..threads.thread import run_plainly
 from ..transactions import refuse_inside_transaction, runs_inline
+from ..waiting import refuse_on_a_loop
 from .options import max_workers_of
 from .scope import BASE, FULL, Member, Scope, ShuttingDown, came_of_stopping
 
@@ -66,6 +67,7 @@ class TaskGroup:
     def __enter__(self) -> Self:
         if self._scope is not None:
             raise RuntimeError(f"{self!r} has already been entered: make another one.")
+        refuse_on_a_loop("TaskGroup()", "async with asyncio.TaskGroup(), or await aparallel(...)")
         refuse_inside_transaction("TaskGroup()", outside_transaction=self._outside_transaction)
         self._scope = _Tasks(self._max_workers, is_inline=runs_inline())
         self._scope.__enter__()
