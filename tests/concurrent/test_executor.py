@@ -30,6 +30,39 @@ def logged(caplog, text):
     return record
 
 
+# --- what cannot be run ---------------------------------------------------------------------
+
+
+async def ask():
+    """A coroutine function."""
+
+
+class Asks:
+    """A callable that makes a coroutine."""
+
+    async def __call__(self):
+        """As a coroutine function."""
+
+
+@pytest.mark.parametrize("function", [ask, functools.partial(ask), Asks()], ids=["function", "partial", "object"])
+@pytest.mark.parametrize("way", ["submit", "map", "run_in_executor"])
+def test_a_coroutine_function_is_refused(executor, function, way):
+    """A thread would make a coroutine that nobody awaits: NotAllowed at once, and no thread is made for it."""
+    pool = executor(1)
+
+    async def main():
+        await asyncio.get_running_loop().run_in_executor(pool, function)
+
+    ways = {
+        "submit": lambda: pool.submit(function),
+        "map": lambda: pool.map(function, [1]),
+        "run_in_executor": lambda: asyncio.run(main()),
+    }
+    with pytest.raises(NotAllowed, match=r"^submit\(\): .* is a coroutine function: .* aparallel\(\)"):
+        ways[way]()
+    assert not pool._threads
+
+
 # --- exceptions -----------------------------------------------------------------------------
 
 

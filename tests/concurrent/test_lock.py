@@ -214,7 +214,10 @@ def test_a_transaction_outside_is_refused(database):
     with transaction.atomic(using=database), pytest.raises(InsideTransaction) as raised:
         Lock("printer", using=database).acquire()
     assert "outside_transaction=True" in str(raised.value)
-    assert "Lock('printer')" in str(raised.value)
+    assert "Lock('printer') inside atomic() on database " in str(raised.value)
+    assert f"{database!r}: the lock would be free before the transaction commits" in str(raised.value)
+    assert "begin the transaction inside it" in str(raised.value)
+    assert "another thread" not in str(raised.value), "that is what the reason is for calls, not for a lock"
 
 
 def test_outside_transaction(database):

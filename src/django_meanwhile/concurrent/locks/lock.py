@@ -28,7 +28,7 @@ from ...logs import get_logger
 from ...models import Lock as Row
 from ...store.locks import is_of_this_process
 from ...tasks.transactions import is_inside
-from ..transactions import refuse_inside_transaction, runs_inline
+from ..transactions import Words, refuse_inside_transaction, runs_inline
 from . import line as lock_line
 from .errand import Errand
 from .hold import Bid, Hold, Refused, close, holder_of
@@ -46,6 +46,12 @@ _clock = real_clock()
 _IN_A_LOOP = (
     "A Lock that waits would stop the event loop of this thread: write `async with Lock(...)`, or await its "
     "aacquire() and arelease()."
+)
+_TOO_EARLY: Final = Words(
+    "the lock would be free before the transaction commits, and the next holder would not see what this one has "
+    "written",
+    "Take the lock outside of the atomic() block, and begin the transaction inside it",
+    "if nothing that the lock protects needs the transaction, pass outside_transaction=True",
 )
 
 
@@ -224,7 +230,7 @@ class Lock:
 
     def _enter(self) -> tuple[Key, bool]:
         """Say which lock it is and whether this process is alone with it; refuse where it would be wrong."""
-        refuse_inside_transaction(repr(self), outside_transaction=self.outside_transaction)
+        refuse_inside_transaction(repr(self), outside_transaction=self.outside_transaction, words=_TOO_EARLY)
         alias, alone = self._where()
         connection = connections[alias]
         if not alone and connection.vendor == "sqlite" and is_inside(connection):

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import threading
@@ -16,10 +17,13 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 
+from asgiref.sync import iscoroutinefunction
+
 from ...conf import get_settings
 from ...core.errors import InvalidOption, NotAllowed
 from ..context import Surroundings, capture
-from ..transactions import runs_inline_or_refuse
+from ..naming import name_of
+from ..transactions import SUBMITTED, runs_inline_or_refuse
 from .future import Future
 from .pool import BrokenThreadPool, Pool
 from .thread import current, run_plainly
@@ -84,10 +88,16 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have a thread call ``fn``; return its future.
 
-        Raises ``InsideTransaction`` inside ``atomic()``, ``QueueFull`` if there is no room and ``when_full`` is
-        "reject", ``RuntimeError`` after ``shutdown()``. In a ``TestCase`` the call has ended when this returns.
+        Raises ``NotAllowed`` for a coroutine function, ``InsideTransaction`` inside ``atomic()``, ``QueueFull`` if
+        there is no room and ``when_full`` is "reject", ``RuntimeError`` after ``shutdown()``. In a ``TestCase`` the
+        call has ended when this returns.
         """
-        if runs_inline_or_refuse("submit()", outside_transaction=self._outside_transaction):
+        if _makes_coroutines(fn):
+            raise NotAllowed(
+                f"submit(): {name_of(fn)} is a coroutine function: a thread would make a coroutine, and nobody would "
+                "await it. Submit a plain function; await a coroutine, several at once with aparallel()."
+            )
+        if runs_inline_or_refuse("submit()", outside_transaction=self._outside_transaction, words=SUBMITTED):
             future: Future[T] = Future(None, fn, args, kwargs, capture(fn))
             run_plainly(future)
             return future
@@ -150,6 +160,12 @@ class _SharedExecutor(ThreadPoolExecutor):
             "default_executor() is shared by the whole process, so it is never shut down and no context manager. "
             "Wait for its futures; or use a ThreadPoolExecutor of your own."
         )
+
+
+def _makes_coroutines(function: Any) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 _lock = threading.Lock()
