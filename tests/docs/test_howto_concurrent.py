@@ -121,6 +121,47 @@ def test_errors_come_as_a_group(site: Site) -> None:
     assert found == [[["ZeroDivisionError"]], [["ZeroDivisionError", "int"]], ["TimeoutError"]]
 
 
+def test_what_is_missing_is_a_404(site: Site) -> None:
+    """The page's view answers 404 for a user that is not there, where the bare exception in a group is a 500."""
+    site.use(QUERIES)
+    site.write(
+        "reports/missing_urls.py",
+        "from django.http import Http404\nfrom django.urls import path\n"
+        "from . import profile\n\n\ndef bare(request):\n"
+        "    from django_meanwhile.concurrent import parallel\n\n    def missing():\n        raise Http404\n\n"
+        "    parallel(missing)\n\n\n"
+        "urlpatterns = [path('profile/<int:pk>/', profile.profile), path('bare/', bare)]\n",
+    )
+    found = told(
+        site,
+        "from django.test import Client; from django.test.utils import override_settings\n"
+        "client = Client(raise_request_exception=False)\n"
+        "with override_settings(ROOT_URLCONF='reports.missing_urls', ALLOWED_HOSTS=['testserver'], DEBUG=False):\n"
+        "    say(client.get(f'/profile/{ada.pk}/').json())\n"
+        "    say(client.get('/profile/0/').status_code, client.get('/bare/').status_code)",
+    )
+    assert found == [[{"user": "ada", "groups": ["staff"]}], [404, 500]]
+
+
+def test_a_sync_call_in_an_async_view_is_refused(site: Site) -> None:
+    """parallel, TaskGroup and parallel_map raise SynchronousOnlyOperation, as the pages say."""
+    found = told(
+        site,
+        "import asyncio; from django.core.exceptions import SynchronousOnlyOperation\n"
+        "from django_meanwhile.concurrent import TaskGroup, parallel, parallel_map\n"
+        "async def view():\n"
+        "    for wait in lambda: parallel(int), lambda: TaskGroup().__enter__(), lambda: list(parallel_map(int, [1])):\n"
+        "        try: wait()\n"
+        "        except SynchronousOnlyOperation as error: say(str(error).partition(' Write: ')[2])\n"
+        "asyncio.run(view())",
+    )
+    assert found == [
+        ["await aparallel(...)"],
+        ["async with asyncio.TaskGroup(), or await aparallel(...)"],
+        ["async for ... in aparallel_map(...)"],
+    ]
+
+
 def test_a_snapshot_is_one_state_or_none(site: Site) -> None:
     """On PostgreSQL a row that appears between two calls is seen by neither; on SQLite the page's error is raised."""
     site.use(QUERIES)
@@ -173,6 +214,19 @@ def test_several_servers(site: Site) -> None:
     )
     assert found[0] == [[{"rate": 2}, {"rate": 2}]]
     assert found[1] == [[{"station": "a", "degrees": 7}, {"station": "b", "degrees": 7}], 2]
+
+
+def test_a_timeout_of_several_servers_is_caught(site: Site) -> None:
+    """Also with return_exceptions=True it is raised, and what was ready is gone: the page's function shows nothing."""
+    site.use(APIS)
+    found = told(
+        site,
+        "import threading; from reports import rates; from django_meanwhile.concurrent import parallel\n"
+        "gate = threading.Event(); rates.fetch = lambda url: url == 'quick' or gate.wait(30)\n"
+        "rates.parallel = lambda *calls, timeout, **terms: parallel(*calls, timeout=0.1, **terms)\n"
+        "say(rates.rates(['quick'])); say(rates.rates(['quick', 'slow'])); gate.set()",
+    )
+    assert found == [[{"quick": True}], [{}]]
 
 
 def test_one_import_is_all_that_changes(site: Site) -> None:
@@ -296,14 +350,15 @@ def test_the_ways_out_of_a_transaction(site: Site) -> None:
 
 
 def test_a_reading_view_under_atomic_requests(site: Site) -> None:
-    """With ATOMIC_REQUESTS a view is refused, unless it is decorated as the page's is."""
+    """With ATOMIC_REQUESTS a view is refused, unless it is decorated as the page's are; an async one in any case."""
     site.use(TRANSACTIONS)
     site.write(
         "reports/atomic_urls.py",
         "from django.contrib.auth.models import User\nfrom django.urls import path\n"
-        "from . import reading\n\n\ndef refused(request):\n"
+        "from . import classes, reading\n\n\nasync def bare(request):\n    pass\n\n\ndef refused(request):\n"
         "    from django_meanwhile.concurrent import parallel\n    parallel(User.objects.count)\n\n\n"
-        "urlpatterns = [path('reads/', reading.numbers), path('refused/', refused)]\n",
+        "urlpatterns = [path('reads/', reading.numbers), path('refused/', refused), path('bare/', bare),\n"
+        "    path('class/', classes.Numbers.as_view())]\n",
     )
     found = told(
         site,
@@ -314,9 +369,29 @@ def test_a_reading_view_under_atomic_requests(site: Site) -> None:
         "with override_settings(ROOT_URLCONF='reports.atomic_urls', ALLOWED_HOSTS=['testserver']):\n"
         "    say(Client().get('/reads/').json())\n"
         "    try: Client().get('/refused/')\n"
-        "    except InsideTransaction as error: say('non_atomic_requests' in str(error))",
+        "    except InsideTransaction as error: say('non_atomic_requests' in str(error))\n"
+        "    say(Client().get('/class/').json())\n"
+        "    try: Client().get('/bare/')\n"
+        "    except RuntimeError as error: say(str(error).rstrip('.'))",
     )
-    assert found == [[{"users": 2, "groups": 1}], [True]]
+    assert found[:3] == [[{"users": 2, "groups": 1}], [True], [{"users": 2, "groups": 1}]]
+    assert found[3:] == [["You cannot use ATOMIC_REQUESTS with async views"]]
+
+
+def test_queries_in_threads_are_not_the_tests(site: Site) -> None:
+    """What looks at the caller's connection sees none of them: neither CaptureQueriesContext nor execute_wrapper()."""
+    found = told(
+        site,
+        "from django.db import connection; from django.test.utils import CaptureQueriesContext as Capture\n"
+        "from django_meanwhile.concurrent import parallel\n"
+        "seen = []\n"
+        "def wrapper(execute, *args):\n"
+        "    seen.append(args[0]); return execute(*args)\n"
+        "with Capture(connection) as queries, connection.execute_wrapper(wrapper):\n"
+        "    numbers = parallel(User.objects.count, User.objects.count)\n"
+        "say(numbers, len(queries), seen)",
+    )
+    assert found == [[[2, 2], 0, []]]
 
 
 @pytest.mark.slow
