@@ -75,6 +75,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
+        if not name.startswith("_") and name in import_module(".concurrent", __name__).__all__:
+            # Not an AttributeError, which "from ... import" swallows together with its text.
+            raise ImportError(f"{name} is not in {__name__}. Write: from {__name__}.concurrent import {name}")
         msg = f"module {__name__!r} has no attribute {name!r}"
         if name == "DatabaseBackend":
             msg += f'. Write in TASKS: "BACKEND": "{__name__}.backends.DatabaseBackend"'

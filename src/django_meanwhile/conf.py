@@ -19,9 +19,9 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from .core.address import parse_address
+from .core.address import DEFAULT_HOST, parse_address
 from .core.clock import Clock
-from .core.schema import Parse, Problem, Reader, flag, names, one_of, optional, seconds, section, whole
+from .core.schema import Hint, Parse, Problem, Reader, flag, names, one_of, optional, seconds, section, whole
 
 DAY = 86_400.0
 SWEEP = 5.0
@@ -149,7 +149,8 @@ def read_settings() -> tuple[Settings, tuple[Problem, ...]]:
             ("CONCURRENT", ConcurrentSettings, _CONCURRENT),
             ("SERVER", ServerSettings, SERVER),
         ):
-            section = reader.read(f'MEANWHILE["{key}"]', raw.get(key, {}), schema)
+            hints = _OF_OTHER_SERVERS if cls is ServerSettings else None
+            section = reader.read(f'MEANWHILE["{key}"]', raw.get(key, {}), schema, hints)
             if cls is ConcurrentSettings and "max_workers" in section:
                 section.setdefault("connections", section["max_workers"])
             if cls is ServerSettings:
@@ -263,6 +264,22 @@ SERVER: dict[str, Parse] = {
     "log_level": one_of("debug", "info", "warning", "error", "critical"),
 }
 """The keys of ``MEANWHILE["SERVER"]`` with their rules, which the flags of ``serve`` obey as well."""
+
+
+def _bind(raw: Mapping[str, object]) -> str:
+    host, port = str(raw.get("host", DEFAULT_HOST)), raw.get("port", ServerSettings().bind.rpartition(":")[2])
+    return f'Write "bind": "{f"[{host}]" if ":" in host else host}:{port}".'
+
+
+def _no_timeout(raw: Mapping[str, object]) -> str:  # noqa: ARG001 - a hint's
+    return (
+        'Delete the line: a request has no timeout here. "graceful_timeout" is what requests have when a process is '
+        "told to end."
+    )
+
+
+_OF_OTHER_SERVERS: dict[str, Hint] = {"host": _bind, "port": _bind, "timeout": _no_timeout}
+"""What to write for the words of gunicorn and uvicorn."""
 
 _AGE = optional(seconds(0, 3650 * DAY))
 _RETENTION: dict[str, Parse] = {f.name: _AGE for f in fields(Retention)}

@@ -254,7 +254,7 @@ def test_a_task_that_is_cancelled_is_no_failure(caplog) -> None:
 def test_without_a_loop_it_is_refused() -> None:
     """In sync code: NoLastingLoop points to @task, and the coroutine is closed, so that Python does not complain."""
     coroutine = value()
-    with pytest.raises(NoLastingLoop, match=r"create_task\(value\): no event loop runs .*@task"):
+    with pytest.raises(NoLastingLoop, match=r"create_task\(value\): no event loop runs .*@task.* --interface asgi\.$"):
         create_task(coroutine)
     assert coroutine.cr_frame is None
 
@@ -263,7 +263,9 @@ def test_on_a_private_loop_it_is_refused(in_production) -> None:
     """The loop that async_to_sync() makes ends with its call: refused, in the view and in what it awaits or creates."""
 
     async def view():
-        with pytest.raises(NoLastingLoop, match=r"private one of async_to_sync.*@task.*ASGI"):
+        with pytest.raises(
+            NoLastingLoop, match=r"private one of async_to_sync.*runserver.*@task.* --interface asgi\.$"
+        ):
             create_task(value())
         return await asyncio.get_running_loop().create_task(deeper())
 
@@ -368,6 +370,21 @@ def test_over_the_deadline_they_are_cancelled_and_named(caplog) -> None:
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == "background coroutines cancelled, as the server ends: a, b; not done within 0.1 s"
+
+
+@override_settings(MEANWHILE={"CONCURRENT": {"drain": 60}})
+def test_before_a_server_kills_they_are_cancelled_and_named(caplog, monkeypatch) -> None:
+    """A server that will kill its process within 0.2 s: no 60 s, but the WARNING of those that are not done by then."""
+    monkeypatch.setattr(residents, "_cut_off_at", None)
+
+    async def main():
+        create_task(asyncio.sleep(120), name="slow")
+        await asyncio.sleep(0)
+        residents.cut_off_within(0.2)
+
+    asyncio.run(main())
+    [record] = caplog.records
+    assert record.getMessage() == "background coroutines cancelled, as the server ends: slow; not done within 0.2 s"
 
 
 def test_while_the_loop_ends_none_is_taken(caplog) -> None:

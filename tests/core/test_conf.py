@@ -222,6 +222,25 @@ def test_an_unknown_key_is_answered_with_the_likely_one(value, suggestion):
     assert hint == f'Did you mean "{suggestion}"?'
 
 
+@pytest.mark.parametrize(
+    ("server", "hint"),
+    [
+        ({"host": "0.0.0.0", "port": 80}, 'Write "bind": "0.0.0.0:80".'),
+        ({"host": "::1"}, 'Write "bind": "[::1]:8000".'),
+        ({"port": "9000"}, 'Write "bind": "127.0.0.1:9000".'),
+        ({"timeout": 60}, "a request has no timeout here"),
+    ],
+)
+def test_the_words_of_other_servers_are_answered(server, hint):
+    """What gunicorn and uvicorn call otherwise, or have and we have not: each such key has the line to write."""
+    found = problems({"SERVER": server})
+    assert len(found) == len(server)
+    for (message, said), key in zip(found, server, strict=True):
+        assert message == f'MEANWHILE["SERVER"] has an unknown key {key!r}.'
+        assert hint in said
+        assert "Did you mean" not in said
+
+
 @pytest.mark.parametrize("key", ["COLOUR", 5, None, ("a",)])
 def test_an_unknown_key_without_a_likely_one_is_answered_with_all(key):
     """If nothing is near, the hint lists every known key."""

@@ -8,6 +8,7 @@ import pytest
 
 from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
+from tests.processes.harness import said
 
 from .served import BOTH, Served, ask_slowly, serve
 
@@ -114,3 +115,18 @@ def test_a_process_that_dies_is_replaced(site: Project, interface: str) -> None:
     assert "Unexpected exit from worker-1" in served.running.log
     assert served.running.stop() == 0, served.running.log
     eventually(lambda: not site.processes(), within=5, what="nothing is left")
+
+
+def test_background_coroutines_are_named_before_the_process_is_killed(site: Project) -> None:
+    """A ``graceful_timeout`` that is shorter than ``drain``, as while files are watched: what is not done by then is
+    cancelled and named all the same.
+    """
+    site.meanwhile |= {"CONCURRENT": {"drain": 60}}
+    extra = {"ROOT_URLCONF": "tests.project.concurrency_urls"}
+    served = serve(site, "--interface=asgi", "--graceful-timeout=2", settings=extra)
+    served.get("/background/x/?seconds=60")
+    eventually(lambda: said(site, "begin", "x"), within=20)
+    served.running.send(signal.SIGTERM)
+    assert served.running.wait(20) == 0, served.running.log
+    assert "background coroutines cancelled, as the server ends: x; not done within" in served.running.log
+    assert said(site, "cancelled", "x")

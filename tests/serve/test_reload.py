@@ -119,7 +119,7 @@ def test_reload_is_one_process_and_follows_debug(site: Project) -> None:
     """Under DEBUG files are watched without being asked for, by one process whatever ``workers`` says."""
     site.meanwhile |= {"SERVER": {"workers": 3}}
     served = serve(site, settings={"DEBUG": True})
-    assert "1 process, started anew when a file changes" in served.running.log
+    assert "1 process (workers: 3 counts with --no-reload), started anew when a file changes" in served.running.log
     assert len(served.workers()) == 1
     served.running.stop()
     served = serve(site, "--noreload", settings={"DEBUG": True})

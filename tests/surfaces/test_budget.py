@@ -129,13 +129,18 @@ def test_a_server_that_is_not_ours_is_read_from_the_environment(environ, process
     assert server.source.startswith(source)
 
 
-def test_our_own_server_is_read_from_the_settings(settings):
-    """MEANWHILE["SERVER"] counts before the environment; with reload there is one process."""
-    environ = {"WEB_CONCURRENCY": "5"}
+@pytest.mark.parametrize("debug", [False, True])
+def test_our_own_server_is_read_from_the_settings(settings, debug):
+    """MEANWHILE["SERVER"] counts before the environment. A developer sees production's sum: DEBUG changes nothing but
+    the last column, which says that fewer run here.
+    """
+    settings.DEBUG = debug
     settings.MEANWHILE = {"SERVER": {"workers": 3}}
-    assert web_server(conf.get_settings(), environ).processes == 3
-    settings.MEANWHILE = {"SERVER": {"workers": 3, "reload": True}}
-    assert web_server(conf.get_settings(), environ).processes == 1
+    server = web_server(conf.get_settings(), {"WEB_CONCURRENCY": "5"})
+    assert (server.processes, server.is_known) == (3, True)
+    assert server.source == 'MEANWHILE["SERVER"]' + "; one process while files are watched" * debug
+    settings.MEANWHILE = {"SERVER": {"workers": 1}}
+    assert web_server(conf.get_settings(), {}).source == 'MEANWHILE["SERVER"]'
 
 
 @pytest.mark.parametrize(

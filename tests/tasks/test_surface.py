@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import django_meanwhile
+from django_meanwhile import concurrent
 
 
 def python(code):
@@ -44,6 +45,15 @@ def test_the_natural_guess_for_the_backend_is_answered():
     ):
         _ = django_meanwhile.DatabaseBackend
     assert "DatabaseBackend" not in django_meanwhile.__all__
+
+
+@pytest.mark.parametrize("name", concurrent.__all__)
+def test_names_of_concurrency_are_answered(name):
+    """``from django_meanwhile import parallel`` is refused with the line to write: Python shows the text."""
+    line = f"from django_meanwhile import {name}"
+    with pytest.raises(ImportError, match=rf"Write: from django_meanwhile\.concurrent import {name}$"):
+        exec(line, {})
+    exec(line.replace("django_meanwhile", "django_meanwhile.concurrent"), {})
 
 
 def test_names_need_no_models():

@@ -21,6 +21,7 @@ class Problem:
 
 
 Parse = Callable[[Any], Any]  # returns the parsed value, or raises ValueError(rule)
+Hint = Callable[[Mapping[Any, Any]], str]  # takes the dictionary with an unknown key; says what to write instead
 
 
 def seconds(low: float, high: float) -> Parse:
@@ -107,15 +108,20 @@ class Reader:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
-    def read(self, name: str, raw: Any, schema: Mapping[str, Parse]) -> dict[str, Any]:
-        """Return what is right of the dictionary ``raw``, by the names of its settings; note what is wrong."""
+    def read(
+        self, name: str, raw: Any, schema: Mapping[str, Parse], hints: Mapping[str, Hint] | None = None
+    ) -> dict[str, Any]:
+        """Return what is right of the dictionary ``raw``, by the names of its settings; note what is wrong.
+
+        ``hints`` are for keys that others have, and that are not spelt like what they are called here.
+        """
         if not isinstance(raw, Mapping):
             self.problem(f"{name} is {raw!r}: it must be a dictionary.", f"{name} = {{...}}")
             return {}
         values = {}
         for key, value in raw.items():
             if key not in schema:
-                self._unknown(name, key, schema)
+                self._unknown(name, key, schema, hints[key](raw) if hints and key in hints else "")
                 continue
             try:
                 parsed = schema[key](value)
@@ -129,7 +135,7 @@ class Reader:
                 values[key.lower()] = parsed
         return values
 
-    def _unknown(self, name: str, key: object, schema: Mapping[str, Parse]) -> None:
+    def _unknown(self, name: str, key: object, schema: Mapping[str, Parse], hint: str) -> None:
         near = next(
             (found for text in (str(key), str(key).upper(), str(key).lower())
              if (found := difflib.get_close_matches(text, schema, n=1))),
@@ -137,7 +143,7 @@ class Reader:
         )  # fmt: skip
         known = ", ".join(schema)
         mend = f'Did you mean "{near[0]}"?' if near else f"Known keys: {known}."
-        self.problem(f"{name} has an unknown key {key!r}.", mend)
+        self.problem(f"{name} has an unknown key {key!r}.", hint or mend)
 
     def problem(self, message: str, hint: str) -> None:
         """Note one mistake."""

@@ -2,7 +2,8 @@
 
 ::
 
-    web server    processes x threads            MEANWHILE["SERVER"], or the environment, or assumed
+    web server    processes x threads            MEANWHILE["SERVER"], or the environment, or assumed; those of
+                  production, also where files are watched by one process
     concurrent    processes x connections        MEANWHILE["CONCURRENT"]: threads of ours, and locks
                   a pool counts instead: processes x max_size, and locks, which are outside of it
     workers       one for each backend of ours, and what it opens for a while
@@ -87,8 +88,10 @@ def web_server(settings: Settings, environ: Mapping[str, str] = os.environ) -> W
     server = settings.server
     threads = None if is_asgi(settings) else server.threads or WSGI_THREADS
     if is_set("SERVER"):
-        processes = 1 if server.reload else server.workers
-        return WebServer(processes=processes, threads=threads, source='MEANWHILE["SERVER"]', is_known=True)
+        source = 'MEANWHILE["SERVER"]'
+        if server.reload and server.workers > 1:
+            source += "; one process while files are watched"
+        return WebServer(processes=server.workers, threads=threads, source=source, is_known=True)
     given = _of_gunicorn(environ)
     if given.workers is None:
         return WebServer(

@@ -15,6 +15,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Any, Literal, NoReturn
@@ -24,6 +25,9 @@ import django
 from .signals import heed_once
 
 Word = Literal["ready", "broken", "changed"]
+
+TO_TELL = 1.0
+"""Seconds for cancelled coroutines to end and be named; less where ``graceful_timeout`` is short."""
 
 LONGEST = 2000
 """Characters of a message: a write to a pipe is not torn apart if it is short."""
@@ -60,7 +64,7 @@ class NotAnApplication(Exception):
 def load(order: Order) -> Callable[..., Any]:
     """Return the application that this process serves. Where it does not load, say so and wait for the end."""
     _end_with_the_first_process(order.grace)
-    heed_once(_let_the_worker_go)
+    heed_once(partial(_begin_to_end, order.grace))
     multiprocessing.set_start_method(None, force=True)  # "spawn" was for us; the project's code has its default
     try:
         application = _load_and_watch(order) if order.reload else _load(order)
@@ -171,6 +175,14 @@ def _bring_the_worker_along() -> None:
 
     if conf.read_settings()[0].embedded:
         embedded.start()
+
+
+def _begin_to_end(grace: float) -> None:
+    """Cancel background coroutines in time, so that they are named before the first process kills this one."""
+    from ..concurrent.coroutines import residents  # noqa: PLC0415 - Django is set up by now
+
+    residents.cut_off_within(grace - min(TO_TELL, grace / 4))
+    _let_the_worker_go()
 
 
 def _let_the_worker_go() -> None:

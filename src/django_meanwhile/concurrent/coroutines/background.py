@@ -75,13 +75,14 @@ def _lasting_loop(name: str) -> asyncio.AbstractEventLoop:
     except RuntimeError:
         raise NoLastingLoop(
             f"create_task({name}): no event loop runs in this thread, so nobody would run the coroutine. {mend}; or "
-            "call create_task() in an async view of an ASGI server."
+            "call create_task() in an async view, and serve the project by an ASGI server: "
+            "manage.py serve --interface asgi."
         ) from None
     if is_private(loop) and not is_under_test():
         raise NoLastingLoop(
             f"create_task({name}): this event loop is a private one of async_to_sync(), which ends with its one call "
-            f"and would cancel the coroutine half-way. Under WSGI every async view has such a loop. {mend}; or serve "
-            "the project by an ASGI server."
+            f"and would cancel the coroutine half-way. Under WSGI, runserver's too, every async view has such a loop. "
+            f"{mend}; or serve the project by an ASGI server: manage.py serve --interface asgi."
         )
     if residents_of(loop).is_ending:
         raise NoLastingLoop(

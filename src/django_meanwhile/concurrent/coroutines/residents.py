@@ -6,8 +6,8 @@
                         └─ the loop ends ─▶ drain ─▶ cut off
 
 A loop ends when somebody cancels its tasks while it stands still, as ``asyncio.run()`` does, and with it most servers;
-or when the interpreter ends and left the loop standing. Called by ``background`` and by the tools for tests. It starts
-no thread, and no loop that it was not asked for.
+or when the interpreter ends and left the loop standing. Called by ``background``, by the tools for tests, and by our
+own server, which says when it will kill. It starts no thread, and no loop that it was not asked for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.core.cache import caches
 
 from ... import logs
-from ...conf import get_settings
+from ...conf import get_settings, real_clock
 from ..threads.executor import ThreadPoolExecutor
 
 logger = logs.get_logger("concurrent")
@@ -72,10 +72,12 @@ class Residents:
         return task
 
     def begin_to_end(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give those that are left ``MEANWHILE["CONCURRENT"]["drain"]`` seconds from now. Idempotent."""
+        """Give those that are left ``MEANWHILE["CONCURRENT"]["drain"]`` seconds, or what is left. Idempotent."""
         if not self.is_ending:
             self.is_ending = True
             seconds = get_settings().concurrent.drain
+            if _cut_off_at is not None:
+                seconds = min(seconds, max(0.0, round(_cut_off_at - real_clock().monotonic(), 1)))
             loop.call_later(seconds, self._cut_off, seconds)
 
     async def end(self) -> None:
@@ -114,6 +116,16 @@ def residents_of(loop: asyncio.AbstractEventLoop) -> Residents:
 
 
 # --- the end of a server ----------------------------------------------------------------------
+
+_cut_off_at: float | None = None
+"""When those that are left are cancelled at the latest, by the monotonic clock: a killed process names nobody."""
+
+
+def cut_off_within(seconds: float) -> None:
+    """Say that this process ends, and is killed soon after ``seconds``. Called by our own server, at its signal."""
+    global _cut_off_at  # noqa: PLW0603 - one end for each process
+    _cut_off_at = real_clock().monotonic() + seconds
+
 
 _registered = False
 

@@ -165,6 +165,8 @@ def _describe(plan: ServePlan) -> str:
     """Return how many requests can be answered at once, in words."""
     processes = f"{plan.workers} process" + ("es" if plan.workers > 1 else "")
     if plan.settings.reload:
+        if plan.settings.workers > plan.workers:
+            processes += f" (workers: {plan.settings.workers} counts with --no-reload)"
         processes += ", started anew when a file changes"
     if plan.interface == "wsgi":
         return f"{processes}; {plan.threads} threads in each: up to {plan.at_once} requests at once"
