@@ -14,7 +14,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import SynchronousOnlyOperation
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import F, Func, Value
 from django.test import TestCase
 from django.utils import translation
@@ -681,6 +681,22 @@ class InATestCase(TestCase):
         with pytest.raises(ExceptionGroup):
             parallel(fail, lambda: begun.append(1))
         assert begun == []
+
+    def test_an_error_of_the_database_breaks_the_tests_transaction_as_any_codes_does(self):
+        """The how-to says so: the next query is refused by Django, unless the call has an ``atomic()`` of its own."""
+
+        def twice():
+            User.objects.create(username="ann")
+            User.objects.create(username="ann")
+
+        def twice_in_atomic():
+            with transaction.atomic():
+                twice()
+
+        error, count = parallel(twice_in_atomic, User.objects.count, return_exceptions=True)
+        assert (type(error), count) == (IntegrityError, 0)
+        error, refused = parallel(twice, User.objects.count, return_exceptions=True)
+        assert (type(error), type(refused)) == (IntegrityError, transaction.TransactionManagementError)
 
     def test_a_timeout_is_looked_at_after_each_call(self):
         """A call that took longer is told as it would be; calls that are fast one by one are not late in sum."""

@@ -150,7 +150,7 @@ def test_a_sync_call_in_an_async_view_is_refused(site: Site) -> None:
         "import asyncio; from django.core.exceptions import SynchronousOnlyOperation\n"
         "from django_meanwhile.concurrent import TaskGroup, parallel, parallel_map\n"
         "async def view():\n"
-        "    for wait in lambda: parallel(int), lambda: TaskGroup().__enter__(), lambda: list(parallel_map(int, [1])):\n"
+        "    for wait in lambda: parallel(int), TaskGroup().__enter__, lambda: list(parallel_map(int, [1])):\n"
         "        try: wait()\n"
         "        except SynchronousOnlyOperation as error: say(str(error).partition(' Write: ')[2])\n"
         "asyncio.run(view())",
