@@ -1,7 +1,7 @@
 """A coroutine has something done that blocks, by a thread of its own, and may be cancelled meanwhile.
 
-Called by ``lock``. Not by the loop's own executor: a few waits for locks would leave no
-thread there for anybody else.
+Called by ``lock``, and by ``hold`` for what is done on nobody's behalf. Not by the loop's own
+executor: a few waits for locks would leave no thread there for anybody else.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Errand(Generic[T]):
         """Return what the function returns, or raise what it raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        _start(lambda: self._work(loop, future), name)
+        start(lambda: self._work(loop, future), name)
         try:
             await future
         except asyncio.CancelledError:
@@ -50,9 +50,9 @@ class Errand(Generic[T]):
                 is_over = self._is_over
             if not is_over:
                 if self._stop is not None:
-                    _start(self._stop, name)
+                    start(self._stop, name)
             elif self._result:  # it was on its way
-                _start(self._undo_result, name)
+                start(self._undo_result, name)
             elif future.done() and not future.cancelled():
                 logger.debug("nobody waits any more for the end of this: %s", future.exception())
             raise
@@ -92,7 +92,9 @@ def _tell(future: asyncio.Future[None], error: BaseException | None) -> None:
         future.set_exception(error)
 
 
-def _start(function: Callable[[], object], name: str) -> None:
+def start(function: Callable[[], object], name: str) -> None:
+    """Have a thread of its own call ``function``, which closes its connections and keeps nobody from ending."""
+
     def main() -> None:
         try:
             function()

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import threading
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from weakref import WeakSet
 
 from django.db import DatabaseError
 
 from ...core.holder import Holder
+from ...logs import get_logger
 from ...store.locks import Grip, Lost, make_grip
 from ...tasks.refusals import annotate
 from ..threads import budget
 from . import line as lock_line
+from .errand import start
 from .keeper import keeper
 from .line import Turn
+
+logger = get_logger("concurrent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +38,20 @@ class Refused:
 
 
 class Hold:
-    """A lock that is held. It may be ended in any thread, once."""
+    """A lock that is held. It may be ended in any thread, once.
 
-    __slots__ = ("_grip", "fence", "pid", "turn")
+    Where nobody refers to it any more, nobody can end it: it is ended by a thread of its own. The collector may be at
+    work in any thread, in the middle of anything, so that the finalizer takes no lock and asks no database.
+    """
+
+    __slots__ = ("_grip", "_is_ended", "fence", "pid", "turn")
 
     def __init__(self, turn: Turn, grip: Grip) -> None:
         self.turn = turn
         self.fence = grip.fence
         self.pid = os.getpid()
         self._grip = grip
+        self._is_ended = False
 
     def loss(self) -> str | None:
         """Say how it is known that the lock is not held any more; None if it is."""
@@ -52,6 +64,7 @@ class Hold:
 
         ``patient``: wait for others who write; not where the caller itself is in their way.
         """
+        self._is_ended = True
         if self.pid != os.getpid():
             return self.loss()
         grip = self._grip
@@ -68,6 +81,33 @@ class Hold:
             raise
         _leave(self.turn, grip)
         return None
+
+    def __del__(self) -> None:
+        if self._is_ended or self.pid != os.getpid() or sys.is_finalizing():
+            return
+        self.turn.is_ending = True  # its owner may wait for it again
+        name = self.turn.key[1]
+        try:
+            warnings.warn(
+                f"Lock({name!r}) was dropped while it was held, and is given back now. Use `with`, or keep the object "
+                "and call release()",
+                ResourceWarning,
+                stacklevel=1,
+                source=self,
+            )
+        finally:
+            with suppress(RuntimeError):  # no more threads: the process is at its end, and so is the lock
+                start(self._end_dropped, f"meanwhile-Lock({name!r})")
+
+    def _end_dropped(self) -> None:
+        name = self.turn.key[1]
+        try:
+            reason = self.end()
+        except Exception:
+            logger.exception("lock %r was dropped while it was held, and could not be given back", name)
+            return
+        if reason is not None:
+            logger.error("lock %r was lost while it was held: %s", name, reason)
 
 
 class Bid:
