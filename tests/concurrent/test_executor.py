@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from django_meanwhile.concurrent import QueueFull, ThreadPoolExecutor, default_executor
 from django_meanwhile.concurrent.threads import executor as executor_module
+from django_meanwhile.concurrent.threads.connecting import Connections
 from django_meanwhile.concurrent.threads.executor import BrokenThreadPool
 from django_meanwhile.core.errors import InvalidOption, NotAllowed
 from tests.concurrent.conftest import PATIENCE
@@ -450,6 +451,32 @@ def test_a_thread_that_goes_idle_sees_who_began_to_wait_just_before(executor):
     assert pool.submit(int).result(timeout=PATIENCE) == 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_while_idle_is_handed_nothing(executor):
+    """Whatever kills it, the next call gets another thread."""
+    pool = executor(1)
+    pool._pool.idle = float("inf")  # no wait can be as long: an error where none is expected
+    pool.submit(int).result(timeout=PATIENCE)
+    for thread in pool._pool.threads():
+        thread.join(PATIENCE)
+    assert pool._pool.threads() == []
+    assert pool.submit(int).result(timeout=PATIENCE) == 0
+
+
+@pytest.mark.parametrize("call", [int, lambda: 1 / 0])
+def test_a_call_ends_whatever_happens_after_it(executor, monkeypatch, call):
+    """If even its connections cannot be tidied, its future has that error, and the thread goes on."""
+
+    def after(_connections, _named, *, is_last):
+        raise OSError("no such library")
+
+    pool = executor(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connections, "after", after)
+        assert isinstance(pool.submit(call).exception(timeout=PATIENCE), OSError)
+    assert pool.submit(int).result(timeout=PATIENCE) == 0
+
+
 # --- options ----------------------------------------------------------------------------------
 
 
@@ -463,6 +490,8 @@ def test_a_wrong_option_is_refused_with_its_rule():
         ThreadPoolExecutor(1, max_queued=-1)
     with pytest.raises(InvalidOption, match=r"idle=-1\): must be 0 or more seconds"):
         ThreadPoolExecutor(1, idle=-1)
+    with pytest.raises(InvalidOption, match=r"idle=inf\): .*at most threading.TIMEOUT_MAX"):
+        ThreadPoolExecutor(1, idle=float("inf"))
 
 
 @override_settings(MEANWHILE={"CONCURRENT": {"max_workers": 3, "max_queued": 7, "when_full": "reject", "idle": 1}})

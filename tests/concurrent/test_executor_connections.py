@@ -280,3 +280,22 @@ assert mine.connection is not None
 ask()
 """
     run(bare_project, code)
+
+
+def test_a_database_whose_backend_cannot_be_imported_harms_no_call(bare_project):
+    """Whatever its import raises: calls that do not use that database run, and end."""
+    (bare_project.path / "broken_backend").mkdir()
+    (bare_project.path / "broken_backend" / "__init__.py").touch()
+    (bare_project.path / "broken_backend" / "base.py").write_text('raise OSError("no such library")\n')
+    run(
+        bare_project,
+        f"""
+import sys
+from django.db import connections
+sys.path.insert(0, {str(bare_project.path)!r})
+connections.settings["other"] = {{**connections.settings["default"], "ENGINE": "broken_backend"}}
+executor = ThreadPoolExecutor(1)
+assert executor.submit(ask).result(timeout=20) == 1
+executor.shutdown()
+""",
+    )

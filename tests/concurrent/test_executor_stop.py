@@ -134,6 +134,59 @@ assert all(future.was_stopped for future in interrupted)
 """)
 
 
+def test_a_cursor_that_a_stopped_call_leaves_open_hurts_nobody(run):
+    """SQLite interrupts every query for as long as one cursor is open; the next call gets another connection."""
+    run("""
+executor, go = ThreadPoolExecutor(1), threading.Event()
+
+def leave_open():
+    cursor = connection.cursor()
+    cursor.execute(ROWS)
+    cursor.fetchone()
+    started.set()
+    assert go.wait(20)
+    return cursor
+
+ROWS = "SELECT generate_series(1, 9)" if IS_POSTGRESQL else (
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n"
+)
+future = executor.submit(leave_open)
+assert started.wait(20)
+future.stop()
+go.set()
+left = future.result(timeout=20)
+assert executor.submit(ask).result(timeout=20) == 1
+executor.shutdown()
+""")
+
+
+def test_a_database_in_memory_survives_the_end_of_a_stopped_call(run):
+    """Its one connection is never given up: what is in it would be lost."""
+    run("""
+from django.db import connections
+connections.settings["memory"] = {**connections.settings["default"], "ENGINE": "django.db.backends.sqlite3"}
+connections.settings["memory"].update(NAME=":memory:", OPTIONS={})
+executor, go = ThreadPoolExecutor(1), threading.Event()
+
+def execute(sql):
+    with connections["memory"].cursor() as cursor:
+        return cursor.execute(sql).fetchall()
+
+def keep():
+    execute("CREATE TABLE kept (x)")
+    started.set()
+    assert go.wait(20)
+
+future = executor.submit(keep)
+assert started.wait(20)
+future.stop()
+go.set()
+future.result(timeout=20)
+assert executor.submit(execute, "SELECT count(*) FROM kept").result(timeout=20) == [(0,)]
+executor.shutdown()
+""")
+
+
 def test_a_call_that_waits_for_a_connection_is_stopped_as_well(bare_project):
     """It waits for the budget, not for the database: that wait ends with CancelledError."""
     bare_project.meanwhile = {"CONCURRENT": {"connections": 1, "connection_timeout": 3600}}

@@ -17,7 +17,6 @@ from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -132,8 +131,9 @@ class Connections:
             raw = connection.connection
             if raw is None or connection.allow_thread_sharing:
                 continue
-            # Where a request to interrupt may come late, it would hit the next query: the connection is given up.
-            if connection.vendor != "sqlite":
+            # A request to interrupt that comes late hits the next query, and SQLite's every one while a cursor of this
+            # one is left: the connection is given up. But a database in memory would be lost.
+            if connection.vendor != "sqlite" or not connection.is_in_memory_db():  # type: ignore[attr-defined]
                 self._hit.add(alias)
             try:
                 _interrupt(raw)
@@ -149,7 +149,7 @@ class Connections:
             if connection is None:
                 try:
                     connection = connections[alias]
-                except ImproperlyConfigured as error:
+                except Exception as error:  # noqa: BLE001 - ImproperlyConfigured, or what the import of its backend raises
                     logger.debug("database %r is not watched: %s", alias, error)
                     continue
                 vars(connection).update(

@@ -69,8 +69,10 @@ class ThreadPoolExecutor(concurrent.futures.Executor):
             raise InvalidOption(f"ThreadPoolExecutor(when_full={when_full!r}): must be 'wait' or 'reject'.")
         if max_queued is not None and max_queued < 0:
             raise InvalidOption(f"ThreadPoolExecutor(max_queued={max_queued!r}): must be 0 or more calls.")
-        if idle is not None and idle < 0:
-            raise InvalidOption(f"ThreadPoolExecutor(idle={idle!r}): must be 0 or more seconds.")
+        if idle is not None and not 0 <= idle <= threading.TIMEOUT_MAX:
+            raise InvalidOption(
+                f"ThreadPoolExecutor(idle={idle!r}): must be 0 or more seconds, at most threading.TIMEOUT_MAX."
+            )
         settings = get_settings().concurrent
         self._max_workers = max_workers
         self._outside_transaction = outside_transaction

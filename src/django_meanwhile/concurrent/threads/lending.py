@@ -14,6 +14,7 @@ for the next coroutine. It never blocks the loop.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent import futures
@@ -62,6 +63,15 @@ def executor_for_here() -> ThreadPoolExecutor:
     """
     here = current()
     return lenders() if here is not None and here.is_in_transaction() else default_executor()
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class _AsItIs:
@@ -121,11 +131,15 @@ class CoroutineThread(futures.Executor):
         item = _Item(partial(fn, *args, **kwargs))
         with self._lock:
             if self._is_closed:
-                raise RuntimeError("The coroutine of aparallel() that this call belongs to has ended.")
+                raise RuntimeError(
+                    "The coroutine of aparallel() that this call belongs to has ended, or the process ends."
+                )
             self._queue.put(item)
-            if self._serving is None:
+            is_first = self._serving is None
+            if is_first:
                 self._serving = lenders().start(self._serve, (), {}, surroundings=capture())
-                self._serving.add_done_callback(lambda _: self._fail_the_rest())
+        if is_first:  # without the lock: it may have failed by now, and then the callback runs here
+            self._serving.add_done_callback(lambda _: self._fail_the_rest())
         return item
 
     async def aclose(self) -> None:
@@ -153,6 +167,8 @@ class CoroutineThread(futures.Executor):
             try:
                 return self._queue.get(timeout=_LOOK)
             except Empty:
+                if thread.pool.is_closed():  # the process ends; a loop that was left standing never calls aclose()
+                    return None
                 if thread.is_wanted_back() and _cursors() == keeps:
                     thread.close_connections()
 
@@ -163,7 +179,11 @@ class CoroutineThread(futures.Executor):
         while not self._queue.empty():
             item = self._queue.get()
             if item is not None and item.set_running_or_notify_cancel():
-                item.set_exception(RuntimeError("The coroutine of aparallel() that this call belongs to has ended."))
+                item.set_exception(
+                    RuntimeError(
+                        "The coroutine of aparallel() that this call belongs to has ended, or the process ends."
+                    )
+                )
 
 
 async def until_ended(future: futures.Future[Any]) -> None:

@@ -197,6 +197,10 @@ class Pool:
         with self._lock:
             return self._refusal is not None and self._refusal[0] is BrokenThreadPool
 
+    def is_closed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._refusal is not None
+
     def is_full(self) -> bool:
         """Whether ``put()`` would have to wait just now, or to refuse."""
         with self._lock:
@@ -318,9 +322,11 @@ class Pool:
             return True
 
     def gone(self, thread: Thread) -> None:
-        """Take note that a thread has ended."""
+        """Take note that a thread has ended, also by an error while it was idle."""
         with self._lock:
             self._threads.discard(thread)
+            if thread in self._idle:
+                self._idle.remove(thread)
 
     def break_down(self, first: Future[Any]) -> None:
         """Fail what waits, and refuse what comes: the initializer failed in a thread that was to run ``first``."""

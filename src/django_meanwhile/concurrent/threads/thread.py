@@ -105,15 +105,16 @@ class Thread:
             self._running.append(future)
         future.thread = self
         try:
-            if is_outermost:
-                self._connections.before()
-            result = call()
+            try:
+                if is_outermost:
+                    self._connections.before()
+                result = call()
+            finally:
+                self._after(future, is_outermost)
         except BaseException as error:  # noqa: BLE001 - whoever asks for the result gets it
-            self._after(future, is_outermost)
             future.end(error=error)
             del future, call  # or the exception would hold itself, through this frame
         else:
-            self._after(future, is_outermost)
             future.end(result)
 
     def _after(self, future: Future[Any], is_outermost: bool) -> None:  # noqa: FBT001
