@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.core.signals import request_started
 from django.db import connection, connections, transaction
 
@@ -95,6 +98,27 @@ def test_a_place_is_told_at_the_first_and_at_each_power_of_ten(database, repair,
     assert ["time 1 " in told()[0], "time 10 " in told()[1], len(told())] == [True, True, 2]
     in_thread(lambda: query(database))
     assert len(told()) == 3
+
+
+@pytest.mark.parametrize("way", ["thread", "executor", "to_thread", "partial"])
+def test_threads_that_call_nothing_but_django_are_told_apart(repair, told, way):
+    """Their stacks are the same lines of Python's: what each was to call is told, and makes it a place of its own."""
+    for count in (User.objects.count, Group.objects.count, User.objects.all().count, Group.objects.count):
+        if way == "executor":
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(count).result(20)
+        elif way == "to_thread":
+            asyncio.run(asyncio.to_thread(count))
+        else:
+            in_thread(count if way == "thread" else partial(count))
+    assert len(told()) == 3
+    said = "The thread was to call "
+    lines = [line.strip() for line in told.stacks().splitlines()]
+    assert [line.removeprefix(said) for line in lines if line.startswith(said)] == [
+        "auth.User.objects.count",
+        "auth.Group.objects.count",
+        "count() of a queryset of auth.User",
+    ]
 
 
 @pytest.mark.parametrize("ending", ["close", "close_all", "failed"])

@@ -6,6 +6,9 @@ in thread-locals would be lost, or live for ever. So there is ``later``: a short
 
 from __future__ import annotations
 
+import concurrent.futures.thread
+import contextvars
+import functools
 import inspect
 import os
 import threading
@@ -16,8 +19,11 @@ from types import CodeType, FrameType
 from typing import TypeAlias
 
 from django.db import connections
+from django.db.models import QuerySet
+from django.db.models.manager import BaseManager
 
 from .. import logs
+from ..concurrent.naming import name_of
 
 logger = logs.get_logger("guard")
 
@@ -48,6 +54,29 @@ def stack() -> Stack:
         found.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
     return tuple(found)
+
+
+def target() -> str:
+    """Name what the calling thread was started to call, or an executor's call in it; "" if nobody can tell."""
+    function = getattr(threading.current_thread(), "_target", None)
+    frame: FrameType | None = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "run" and frame.f_code.co_filename == concurrent.futures.thread.__file__:
+            item = frame.f_locals.get("self")
+            task = getattr(item, "task", None)  # from Python 3.14 on: the function and its arguments
+            function = task[0] if isinstance(task, tuple) else getattr(item, "fn", function)
+            break
+        frame = frame.f_back
+    while isinstance(function, functools.partial):
+        runs_in_context = isinstance(getattr(function.func, "__self__", None), contextvars.Context)  # asyncio.to_thread
+        function = function.args[0] if runs_in_context and function.args else function.func
+    owner = getattr(function, "__self__", None)
+    name = getattr(function, "__name__", type(function).__name__)
+    if isinstance(owner, BaseManager):
+        return f"{owner}.{name}"  # "auth.User.objects.count"; any other object's text might ask the database
+    if isinstance(owner, QuerySet):
+        return f"{name}() of a queryset of {owner.model._meta.label}"  # noqa: SLF001 - documented
+    return name_of(function) if function is not None else ""
 
 
 def count(place: Hashable) -> int | None:

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from .findings import Stack, stack
+from .findings import Stack, stack, target
 
 _CURSORS = "_meanwhile_cursors"  # an attribute of connections that were opened under the guard
 _prepare_cursor = BaseDatabaseWrapper._prepare_cursor  # type: ignore[attr-defined]  # noqa: SLF001 - no public seam
@@ -26,6 +26,8 @@ class Opening:
 
     connection: BaseDatabaseWrapper
     stack: Stack
+    #: What the thread was started to call: in the stack it is not there if it is a method of Django's.
+    target: str
 
 
 class Ledger:
@@ -86,7 +88,7 @@ def _opened(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if connection.allow_thread_sharing:  # it outlives its thread on purpose, and is not the thread's own
         return
     setattr(connection, _CURSORS, WeakSet())
-    _mine.ledger.opened[connection.alias] = Opening(connection, stack())
+    _mine.ledger.opened[connection.alias] = Opening(connection, stack(), target())
 
 
 def _prepare_watched_cursor(connection: BaseDatabaseWrapper, cursor: Any) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -134,10 +134,10 @@ def _look(opening: Opening, thread: str, *, serves: bool) -> None:
     inside = in_transaction(connection)
     is_kept = serves and not inside and connection.settings_dict["CONN_MAX_AGE"] != 0
     done = _mend(connection) if _Settings.repairs else ""
-    number = None if is_kept else count(("thread", inside, connection.alias, opening.stack))
+    number = None if is_kept else count(("thread", inside, connection.alias, opening.stack, opening.target))
     if number is not None:
         tell = _tell_transaction if inside else _tell_connection
-        later(partial(tell, thread, connection.alias, opening.stack, done, number))
+        later(partial(tell, thread, connection.alias, partial(_lines, opening.stack, opening.target), done, number))
 
 
 def _mend(connection: BaseDatabaseWrapper) -> str:
@@ -152,19 +152,24 @@ def _mend(connection: BaseDatabaseWrapper) -> str:
     return "it was rolled back and closed" if inside else "it was closed"
 
 
-def _tell_connection(thread: str, alias: str, stack: Stack, done: str, number: int) -> None:
+def _lines(stack: Stack, target: str) -> str:
+    """Return the stack, and what the thread was to call: the stack may be of Python's threads alone."""
+    return f"{text(stack)}\n  The thread was to call {target}" if target else text(stack)
+
+
+def _tell_connection(thread: str, alias: str, lines: Callable[[], str], done: str, number: int) -> None:
     logger.warning(
         "thread %r ended with an open connection to database %r: %s (time %d at this place). It was opened by:",
         thread, alias,
         done or "call connections.close_all() last, or use django_meanwhile.concurrent", number,
-        extra={"lines": text(stack)},
+        extra={"lines": lines()},
     )  # fmt: skip
 
 
-def _tell_transaction(thread: str, alias: str, stack: Stack, done: str, number: int) -> None:
+def _tell_transaction(thread: str, alias: str, lines: Callable[[], str], done: str, number: int) -> None:
     logger.warning(
         "thread %r ended inside a transaction on database %r: %s (time %d at this place). It was opened by:",
         thread, alias,
         done or "leave atomic() first, and close the connection", number,
-        extra={"lines": text(stack)},
+        extra={"lines": lines()},
     )  # fmt: skip
