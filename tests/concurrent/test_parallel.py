@@ -703,7 +703,7 @@ class InATestCase(TestCase):
         go = threading.Event()
         with pytest.raises(TimeoutError, match="In a TestCase"):
             parallel(lambda: go.wait(0.2), int, timeout=0.1)
-        assert parallel(*[lambda: go.wait(0.03)] * 5, timeout=0.1) == (False,) * 5
+        assert parallel(*[lambda: go.wait(0.4)] * 4, timeout=1) == (False,) * 4
 
 
 def test_a_cancelled_call_of_somebody_else_is_an_error(pool):
