@@ -451,6 +451,22 @@ def test_a_thread_that_goes_idle_sees_who_began_to_wait_just_before(executor):
     assert pool.submit(int).result(timeout=PATIENCE) == 0
 
 
+def test_shutdown_waits_for_threads_that_still_close_their_connections(executor, gate):
+    """Also if they began to end before: nothing of the executor is left when it returns."""
+    pool, go = executor(1), gate()
+    pool.submit(int).result(timeout=PATIENCE)
+    (thread,) = pool._pool._threads
+    close = thread._connections.close
+    thread._connections.close = lambda: [go(), close()]
+    pool.shutdown(wait=False)
+    go.wait_until_begun()
+    assert pool._pool.close("again") == [thread.python]
+    go.open()
+    pool.shutdown()
+    assert not thread.python.is_alive()
+    assert pool._pool.close("again") == []
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_dies_while_idle_is_handed_nothing(executor):
     """Whatever kills it, the next call gets another thread."""

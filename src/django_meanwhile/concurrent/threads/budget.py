@@ -19,11 +19,12 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 from ...conf import get_settings
 from ...core.errors import ConnectionTimeout
-from .held import is_held_here
+from .held import Lock
 
 
 class Holder(Protocol):
@@ -57,7 +58,7 @@ class _Share:
         self.waiting: deque[_Waiter] = deque()
 
 
-_lock = threading.RLock()
+_lock = Lock()
 _shares: dict[str, _Share] = {}  # guarded by _lock, and so is all in them
 
 
@@ -111,14 +112,15 @@ def release(alias: str, holder: Holder) -> None:
 
 
 def interrupt(holder: Holder) -> None:
-    """Let ``holder`` wait no longer."""
-    if is_held_here(_lock):
-        return
-    with _lock:
-        for share in _shares.values():
-            for waiter in [waiter for waiter in share.waiting if waiter.holder is holder]:
-                share.waiting.remove(waiter)
-                waiter.wake.release()
+    """Let ``holder`` wait no longer. Never waits itself."""
+    _lock.do(partial(_interrupt, holder))
+
+
+def _interrupt(holder: Holder) -> None:
+    for share in _shares.values():
+        for waiter in [waiter for waiter in share.waiting if waiter.holder is holder]:
+            share.waiting.remove(waiter)
+            waiter.wake.release()
 
 
 def is_wanted(alias: str) -> bool:
@@ -193,5 +195,5 @@ def after_fork_in_parent() -> None:
 def after_fork_in_child() -> None:
     """Forget what the threads of the parent hold."""
     global _lock  # noqa: PLW0603
-    _lock = threading.RLock()
+    _lock = Lock()
     _shares.clear()

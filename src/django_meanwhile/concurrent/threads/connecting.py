@@ -12,7 +12,6 @@ environment, whose databases nobody could drop.
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from ... import logs
 from ...connections import discard, has_left_a_transaction, is_pooled, is_tested
 from . import budget
+from .held import Lock
 
 if TYPE_CHECKING:
     from .thread import Thread
@@ -48,7 +48,7 @@ class Connections:
     ``_watched`` is replaced, never changed, so that an interruption may read it.
     """
 
-    def __init__(self, thread: Thread, lock: threading.RLock) -> None:
+    def __init__(self, thread: Thread, lock: Lock) -> None:
         self._thread = thread
         self._lock = lock
         self._watched: dict[str, BaseDatabaseWrapper] = {}
@@ -206,7 +206,7 @@ class Connections:
 
     # --- fork -------------------------------------------------------------------------------
 
-    def after_fork_in_child(self, lock: threading.RLock) -> None:
+    def after_fork_in_child(self, lock: Lock) -> None:
         """Let go of the connections without closing them: they are the parent's."""
         self._lock = lock
         self._held = set()

@@ -89,11 +89,14 @@ class Future(concurrent.futures.Future[T]):
             del self, get
 
     def cancel(self) -> bool:
-        """Cancel the call if it has not begun; return whether that is so. It then leaves the queue at once."""
+        """Cancel the call if it has not begun; return whether that is so. It then leaves the queue at once.
+
+        Never waits for a lock of the pool: if another thread has it, that one takes it off the queue.
+        """
         if not super().cancel():
             return False
-        if self._pool is not None and self._pool.withdraw(self):
-            self.drop()
+        if self._pool is not None:
+            self._pool.dismiss(self)
         return True
 
     def stop(self) -> None:

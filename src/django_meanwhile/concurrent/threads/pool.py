@@ -23,13 +23,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, cast
 
 from ...core.errors import QueueFull
 from ..transactions import is_inside_any
 from . import deadlock, lifetime
 from .future import Future
-from .held import is_held_here
+from .held import Lock
 from .thread import Thread, current, run_plainly
 
 
@@ -55,7 +56,7 @@ class Errand(enum.Enum):
 class Pool:
     """``_lock`` guards everything that changes, and ``handed`` of each idle thread. It is held for moments only.
 
-    What finalizers may call looks first whether their own thread holds it (``held``).
+    What finalizers may call does not wait for it (``held``).
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class Pool:
         lifetime.register(self)
 
     def _forget(self) -> None:
-        self._lock = threading.RLock()
-        self._room = threading.Condition(self._lock)
+        self._lock = Lock()
+        self._room = threading.Condition(cast("Any", self._lock))
         self._queue: OrderedDict[Future[Any], None] = OrderedDict()
         self._elsewhere: set[Future[Any]] = set()  # taken off the queue by run_here(), and not ended
         self._threads: set[Thread] = set()
+        self._leaving: set[Thread] = set()  # none of those any more, but still closing their connections
         self._idle: list[Thread] = []
 
     # --- for the executor -----------------------------------------------------------------
@@ -157,23 +159,17 @@ class Pool:
         )
 
     def close(self, why: str, error: type[Exception] = RuntimeError) -> list[threading.Thread]:
-        """Refuse what comes; the threads end once the queue is empty. Return them."""
+        """Refuse what comes; the threads end once the queue is empty. Return them, and those that are about to end."""
         with self._lock:
             self._refusal = self._refusal or (error, why)
             self._end_idle()
             self._room.notify_all()
-            return [thread.python for thread in self._threads]
+            return [thread.python for thread in (*self._threads, *self._leaving)]
 
     def abandon(self) -> None:
         """Take note that the executor was collected. May be called at any moment, also under the lock."""
         self._is_abandoned = True
-        if is_held_here(self._lock):  # who is idle by then ends after ``idle`` seconds
-            return
-        if self._lock.acquire(blocking=False):  # else: the same
-            try:
-                self._end_idle()
-            finally:
-                self._lock.release()
+        self._lock.do(self._end_idle)
 
     def _end_idle(self) -> None:
         while self._idle:
@@ -212,29 +208,30 @@ class Pool:
 
     # --- for futures ------------------------------------------------------------------------
 
-    def withdraw(self, future: Future[Any], *, to_run: bool = False) -> bool:
-        """Take a call off the queue; return whether it was there. Then only the caller may run or drop it.
+    def dismiss(self, future: Future[Any]) -> None:
+        """Take a cancelled call off the queue, and tell that it was cancelled. May be called at any moment."""
+        self._lock.do(partial(self._dismiss, future))
 
-        One that was cancelled may stay there: whoever takes it next drops it.
-        """
-        if is_held_here(self._lock):
+    def _dismiss(self, future: Future[Any]) -> Callable[[], None] | None:
+        return future.drop if self._withdraw(future) else None
+
+    def _withdraw(self, future: Future[Any]) -> bool:
+        """Take a call off the queue; return whether it was there. Then only the caller may run or drop it."""
+        if future not in self._queue:
             return False
-        with self._lock:
-            if future not in self._queue:
-                return False
-            del self._queue[future]
-            if to_run:
-                self._elsewhere.add(future)
-            self._room.notify_all()
-            return True
+        del self._queue[future]
+        self._room.notify_all()
+        return True
 
     def run_here(self, future: Future[Any]) -> bool:
         """See ``Future.run_here``."""
         here = current()
         if here.is_in_transaction() if here is not None else is_inside_any():
             return False
-        if not self.withdraw(future, to_run=True):
-            return False
+        with self._lock:
+            if not self._withdraw(future):
+                return False
+            self._elsewhere.add(future)
         try:
             if here is not None:
                 here.run(future)
@@ -276,7 +273,7 @@ class Pool:
                     return thread.handed
                 if self._refusal is not None or self._is_abandoned:
                     self._end_idle()
-                    self._threads.discard(thread)
+                    self._leave(thread)
                     return None
                 self._idle.append(thread)
                 self._room.notify_all()
@@ -309,8 +306,12 @@ class Pool:
                 return False
             self._idle.remove(thread)
             if to_end:
-                self._threads.discard(thread)
+                self._leave(thread)
             return True
+
+    def _leave(self, thread: Thread) -> None:
+        self._threads.discard(thread)
+        self._leaving.add(thread)
 
     def give_back(self, thread: Thread) -> bool:
         """Have a thread close its connections if it is idle; return whether it is."""
@@ -325,6 +326,7 @@ class Pool:
         """Take note that a thread has ended, also by an error while it was idle."""
         with self._lock:
             self._threads.discard(thread)
+            self._leaving.discard(thread)
             if thread in self._idle:
                 self._idle.remove(thread)
 

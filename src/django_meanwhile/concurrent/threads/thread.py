@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextvars
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ... import logs
 from . import budget
 from .connecting import Connections
-from .held import is_held_here
+from .held import Lock
 
 if TYPE_CHECKING:
     from .future import Future
@@ -42,7 +43,7 @@ class Thread:
         self.handed: Future[Any] | Errand | None = first
         self.wake = threading.Lock()
         self.wake.acquire()
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._running: list[Future[Any]] = []  # the innermost one last
         self.is_stopped = False
         self._connections = Connections(self, self._lock)
@@ -124,14 +125,17 @@ class Thread:
         self._connections.after(future, is_last=is_outermost)
 
     def interrupt(self, future: Future[Any]) -> None:
-        """Interrupt the query that this thread is in, if it still runs ``future``."""
-        if is_held_here(self._lock):
-            return
-        with self._lock:
-            if future in self._running:
-                self.is_stopped = True
-                budget.interrupt(self)
-                self._connections.interrupt()
+        """Interrupt the query that this thread is in, if it still runs ``future``.
+
+        Never waits for a lock: if another thread has it, that one interrupts when letting go.
+        """
+        self._lock.do(partial(self._interrupt, future))
+
+    def _interrupt(self, future: Future[Any]) -> None:
+        if future in self._running:
+            self.is_stopped = True
+            budget.interrupt(self)
+            self._connections.interrupt()
 
     def is_in_transaction(self) -> bool:
         """Whether a call in between would run inside ``atomic()``. For this thread only."""
@@ -156,7 +160,7 @@ class Thread:
 
     def after_fork_in_child(self) -> None:
         """Go on alone: this is the thread that has forked."""
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._connections.after_fork_in_child(self._lock)
 
 
