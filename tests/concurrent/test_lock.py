@@ -15,7 +15,7 @@ from django_meanwhile import concurrent
 from django_meanwhile.concurrent import InsideTransaction, Lock, LockTimeout, WouldDeadlock
 from django_meanwhile.concurrent.locks import hold as lock_hold
 from django_meanwhile.concurrent.locks import line as lock_line
-from django_meanwhile.concurrent.locks.keeper import keeper
+from django_meanwhile.concurrent.locks.keeper import Keeper, keeper
 from tests.playground import eventually
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -347,3 +347,73 @@ def test_it_leaks_nothing(database):
 def test_the_public_name():
     """It is where the documentation says."""
     assert concurrent.Lock is Lock
+
+
+def test_a_new_thread_is_not_one_that_has_ended(database):
+    """A thread takes a lock and ends; one that gets its identifier waits as anybody does."""
+    lock, seen, refused = Lock("printer", using=database), [], []
+
+    def take():
+        seen.append(threading.get_ident())
+        lock.acquire()
+        connections.close_all()
+
+    def take_again():
+        seen.append(threading.get_ident())
+        try:
+            assert not Lock("printer", using=database).acquire(timeout=0.01)
+        except WouldDeadlock as error:
+            refused.append(error)
+        connections.close_all()
+
+    for function in (take, take_again):
+        thread = threading.Thread(target=function)
+        thread.start()
+        thread.join(PATIENCE)
+    lock.release()
+    assert seen[0] == seen[1], "this system gives no identifier twice in a row: the test shows nothing"
+    assert not refused
+
+
+def test_a_lock_that_cannot_be_kept_is_not_held(database, monkeypatch):
+    """No thread can be started that would renew its lease: whoever takes it is told, and the next one gets it."""
+
+    def fail(_grip):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keeper, "keep", fail)
+        with pytest.raises(RuntimeError, match="can't start"):
+            Lock("printer", using=database).acquire()
+    with Lock("printer", PATIENCE, using=database) as lock:
+        assert lock.held
+
+
+class Leased:
+    """What a keeper needs of a grip."""
+
+    lease, fence, alias, name = 0.03, 1, "default", "printer"
+
+
+def test_a_keeper_that_could_not_be_started_is_started_by_the_next(monkeypatch):
+    """Nor is one for ever that has ended by an error of its own."""
+
+    def fail(_thread):
+        raise RuntimeError("can't start new thread")
+
+    one = Keeper()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="can't start"):
+            one.keep(Leased())
+    assert not one.is_alive
+    ended, renewed, first = [], threading.Event(), Leased()
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    monkeypatch.setattr(one, "_renew", lambda *_: 1 / 0)
+    one.keep(first)
+    eventually(lambda: ended and not one.is_alive)
+    monkeypatch.setattr(one, "_renew", lambda *_: renewed.set() or True)
+    one.keep(first)
+    assert renewed.wait(PATIENCE)
+    one.let_go(first)
+    eventually(lambda: not one.is_alive)

@@ -395,3 +395,26 @@ def test_held_by_a_task_released_by_a_thread(database):
             pass
 
     run(main())
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_closed_on_a_loop_that_goes_on(is_over):
+    """A coroutine that is closed, as where its task is thrown away, leaves nothing held: what came for it is undone."""
+    go, undone = threading.Event(), threading.Event()
+
+    def function():
+        assert go.wait(PATIENCE)
+        return 1
+
+    async def main():
+        errand = lock_errand.Errand(function, undo=lambda _: undone.set())
+        coroutine = errand.run("closed")
+        coroutine.send(None)
+        if is_over:
+            go.set()
+            eventually(lambda: errand._is_over)
+        coroutine.close()
+        go.set()
+        assert await asyncio.to_thread(undone.wait, PATIENCE)
+
+    run(main())

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import textwrap
+import threading
 
 import psutil
 import pytest
 
+from django_meanwhile.concurrent.maps import processes
 from django_meanwhile.ties import describe_status, interpreter
 from tests.embedded.servers import serve
 from tests.playground import Playground, Project, Running, eventually
@@ -446,3 +448,20 @@ def test_a_python_that_is_nowhere_is_named(monkeypatch) -> None:
         monkeypatch.setattr(f"sys.{name}", "/nowhere")
     with pytest.raises(FileNotFoundError, match="/nowhere/bin/python"):
         interpreter()
+
+
+def test_a_thread_that_cannot_be_started_is_started_by_the_next_call(monkeypatch) -> None:
+    """The call that met the system's limit fails at once; later ones are served."""
+
+    def fail(*_):
+        raise OSError("no more")
+
+    pool = processes.Pool()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        with pytest.raises(OSError, match="no more"):
+            pool.submit(b"", "first")
+    monkeypatch.setattr(processes.Child, "spawn", fail)  # this, too, is told by the thread that serves
+    error = pool.submit(b"", "second").exception(20)
+    assert str(error) == "second: no process could be started for it: no more."
+    pool.close()

@@ -32,7 +32,7 @@ class Errand(Generic[T]):
         self._function = function
         self._stop = stop
         self._undo = undo
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()  # the collector may close the coroutine in a thread that has it
         self._is_abandoned = False
         self._is_over = False
         self._result: list[T] = []  # popped by whoever takes charge of it
@@ -44,7 +44,9 @@ class Errand(Generic[T]):
         start(lambda: self._work(loop, future), name)
         try:
             await future
-        except asyncio.CancelledError:
+        except BaseException as error:  # cancelled; or closed, where its loop lets go of it
+            if future.done() and not future.cancelled() and future.exception() is error:
+                raise  # the function's own
             with self._guard:
                 self._is_abandoned = True
                 is_over = self._is_over
@@ -78,8 +80,11 @@ class Errand(Generic[T]):
                 logger.debug("nobody waits any more for the end of this: %s", error)
 
     def _undo_result(self) -> None:
-        if self._result:
-            self._undo(self._result.pop())
+        try:
+            result = self._result.pop()
+        except IndexError:  # none came, or another took charge of it
+            return
+        self._undo(result)
 
 
 def _tell(future: asyncio.Future[None], error: BaseException | None) -> None:

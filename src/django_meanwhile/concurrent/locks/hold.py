@@ -151,8 +151,13 @@ class Bid:
             _leave(turn, grip)
             return Refused(holder)
         turn.since = lock_line.now()
-        keeper.keep(grip)
-        return Hold(turn, grip)
+        hold = Hold(turn, grip)
+        try:
+            keeper.keep(grip)
+        except BaseException:
+            hold.end()
+            raise
+        return hold
 
     def abandon(self) -> None:
         """Let a ``run`` end soon. Waits for that."""

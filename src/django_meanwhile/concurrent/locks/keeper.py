@@ -42,10 +42,11 @@ class Keeper:
         if not grip.lease:
             return
         with self._changed:
-            self._kept[grip] = grip.fence
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="meanwhile-lock-keeper", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="meanwhile-lock-keeper", daemon=True)
+                thread.start()  # may fail: then nothing is kept
+                self._thread = thread
+            self._kept[grip] = grip.fence
             self._changed.notify()
 
     def let_go(self, grip: Grip) -> None:
@@ -71,6 +72,9 @@ class Keeper:
                     kept = dict(self._kept)
                 pause = None if self._renew(rows, kept) else AGAIN
         finally:
+            with self._changed:
+                if self._thread is threading.current_thread():  # it ends by an error: whoever comes starts another
+                    self._thread = None
             for each in rows.values():
                 each.close()
             close_thread_connections()

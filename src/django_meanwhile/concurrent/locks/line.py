@@ -32,7 +32,7 @@ Key: TypeAlias = tuple[str, str]
 class Owner:
     """Who stands in a line: a thread, or a task in a thread's event loop."""
 
-    thread: int
+    thread: threading.Thread  # not its identifier: that is another one's after its end
     name: str
     task: asyncio.Task[Any] | None
 
@@ -44,11 +44,11 @@ class Owner:
         except RuntimeError:
             task = None
         thread = threading.current_thread()
-        return cls(threading.get_ident(), thread.name if task is None else f"{thread.name} {task.get_name()}", task)
+        return cls(thread, thread.name if task is None else f"{thread.name} {task.get_name()}", task)
 
     def blocks(self, other: Owner) -> bool:
         """Whether ``other`` would wait for itself: the same task, or a loop in a thread whose frames below hold it."""
-        return self.thread == other.thread and (self.task is None or self.task is other.task)
+        return self.thread is other.thread and (self.task is None or self.task is other.task)
 
 
 @dataclass(eq=False, slots=True)

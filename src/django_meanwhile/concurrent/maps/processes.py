@@ -142,10 +142,11 @@ class Pool:
         with self._lock:
             if self._is_closed:
                 raise ProcessFailed(f"{label}: the interpreter is ending; no process is started any more.")
-            self._inbox.put(call)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="meanwhile-processes", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name="meanwhile-processes", daemon=True)
+                thread.start()  # may fail: then nothing was submitted
+                self._thread = thread
+            self._inbox.put(call)
         self.look()
         return call
 
