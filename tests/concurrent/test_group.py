@@ -89,10 +89,11 @@ def test_an_error_is_raised_in_a_group_at_the_end(pool):
 @pytest.mark.django_db(transaction=True)
 def test_an_error_stops_the_rest(database, pool):
     """A running query is interrupted, a task that has not begun never begins; only the error itself is told."""
-    begun = threading.Event()
+    begun, all_created = threading.Event(), threading.Event()
 
     def fail_later():
         assert begun.wait(20)
+        assert all_created.wait(20)
         fail()
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -100,6 +101,7 @@ def test_an_error_stops_the_rest(database, pool):
             group.create_task(sleep_in, database, begun)
             group.create_task(fail_later)
             never = group.create_task(int)
+            all_created.set()
     assert [type(error) for error in caught.value.exceptions] == [ValueError]
     assert never.cancelled()
     assert wait([never], 0).done == {never}, "who waits for it elsewhere was told"
@@ -373,3 +375,74 @@ def test_the_pools_threads_are_used_again(pool):
                 group.create_task(lambda: names.add(threading.current_thread().name))
     assert len(names) <= 2
     assert functools.reduce(lambda a, b: a and b.startswith("default_executor"), names, True)
+
+
+class Afterwards:
+    """A lock that tells when it has been released."""
+
+    def __init__(self, lock, tell):
+        self._lock, self._tell = lock, tell
+
+    def __enter__(self):
+        return self._lock.__enter__()
+
+    def __exit__(self, *_):
+        self._lock.__exit__()
+        self._tell()
+
+
+def test_a_task_that_ends_just_as_whoever_waits_would_run_it(pool):
+    """The waiting thread has found that the task has not begun; before it can run it, another thread ends it."""
+    pool(max_workers=1)
+    seen = []
+
+    def nest():
+        with TaskGroup() as group:
+            task = group.create_task(int)  # queued: the pool's one thread is this
+            scope = group._scope
+            is_pending, found = scope.is_pending, []
+
+            def is_pending_and_found(member):
+                found.append(member)
+                return is_pending(member)
+
+            def end_it():
+                if found and not seen:
+                    seen.append(task)
+                    other = threading.Thread(target=task.cancel)
+                    other.start()
+                    other.join(20)
+
+            scope.is_pending = is_pending_and_found
+            scope.lock = Afterwards(scope.lock, end_it)
+
+    with TaskGroup() as group:
+        nested = group.create_task(nest)
+    assert nested.exception() is None
+    assert seen[0].cancelled()
+
+
+def test_what_waits_for_its_turn_is_not_asked_to_run(pool):
+    """Whoever waits for a task that another thread runs sleeps meanwhile, though another one could not begin yet."""
+    pool(max_workers=2)
+    begun, go, asked = threading.Event(), threading.Event(), []
+
+    def work():
+        begun.set()
+        assert go.wait(20)
+
+    def nest():
+        with TaskGroup(max_workers=1) as group:
+            group.create_task(work)
+            second = group.create_task(int)
+            assert begun.wait(20)  # in the other thread
+            run_here = second.run_here
+            second.run_here = lambda: (asked.append(second.running() or second.done()), go.set(), run_here())
+            changed = group._scope.changed
+            wait, changed.wait = changed.wait, lambda left=None: (go.set(), wait(left))
+        assert second.result() == 0
+
+    with TaskGroup() as group:
+        group.create_task(nest)
+        group.create_task(int)
+    assert not asked

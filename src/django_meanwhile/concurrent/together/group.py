@@ -164,6 +164,10 @@ class _Tasks(Scope):
             future.drop()  # cancelled, and in no queue where others would be told so
         self.start_waiting()
 
+    def is_pending(self, member: Member) -> bool:
+        """See ``Scope``. Not before its turn: until then it is in no queue to be taken from."""
+        return member in self._started and super().is_pending(member)
+
     def start_waiting(self) -> bool:
         """Start what waits for its turn; whether all that may run now does."""
         while self._is_a_turn():

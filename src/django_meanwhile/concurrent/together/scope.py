@@ -54,8 +54,8 @@ class Member:
         self.scope, self.call, self.place = scope, call, place
         self.future: Any = None  # ours, or an asyncio.Task
         self.thread = 0
-        self.is_stopped = False  # under the scope's lock, as _inner
-        self._inner: list[Scope] = []
+        self.is_stopped = False  # under the scope's lock, as what is put into _inner
+        self._inner: dict[Scope, None] = {}
 
     def __call__(self) -> Any:
         """Run it, in the thread that calls this."""
@@ -95,15 +95,14 @@ class Member:
     def adopt(self, scope: Scope) -> None:
         """Stop ``scope`` when this call is stopped; at once, if it is already."""
         with self.scope.lock:
-            self._inner.append(scope)
+            self._inner[scope] = None
             is_stopped = self.is_stopped
         if is_stopped:
             scope.stop_from_outside()
 
     def release(self, scope: Scope) -> None:
-        """``scope`` has ended."""
-        with self.scope.lock:
-            self._inner.remove(scope)
+        """``scope`` has ended. Takes no lock: the collector may call it, by the finalizer of a map, at any moment."""
+        self._inner.pop(scope, None)
 
 
 _current: ContextVar[Member | None] = ContextVar("django_meanwhile.concurrent.member", default=None)
@@ -230,17 +229,23 @@ class Scope:
             with self.lock:
                 if is_over():
                     return True
-                pending = next((member for member in self.alive if _is_pending(member)), None) if helps else None
-                if pending is None:
+                pending = next(filter(self.is_pending, self.alive), None) if helps else None
+                future = None if pending is None else pending.future  # another thread may end it, and so take it away
+                if future is None:
                     left = self.until(deadline)
                     if left is not None and left <= 0:
                         return False
                     self.changed.wait(left)
                     is_stopping = self.is_stopping
-            if pending is not None:
-                pending.future.run_here()  # or another thread has just begun it
+            if future is not None:
+                future.run_here()  # or another thread has just begun it
             elif is_stopping:
                 self.stop_again()
+
+    def is_pending(self, member: Member) -> bool:
+        """Whether a thread that waits may run it. The lock is held."""
+        future = member.future
+        return future is not None and not isinstance(future, asyncio.Task) and not (future.running() or future.done())
 
     def until(self, deadline: float | None) -> float | None:
         """Return how long to wait now: to the deadline, or, while all is being stopped, to when that is repeated."""
@@ -329,8 +334,3 @@ def error_of(future: Any) -> BaseException | None:
 def cancel(future: Any) -> bool:
     """Cancel a member's future if it has not begun; whether nothing is left to stop."""
     return future is None or bool(future.cancel())
-
-
-def _is_pending(member: Member) -> bool:
-    future = member.future
-    return future is not None and not isinstance(future, asyncio.Task) and not future.running() and not future.done()
