@@ -453,12 +453,13 @@ def test_a_thread_that_goes_idle_sees_who_began_to_wait_just_before(executor):
 
 def test_shutdown_waits_for_threads_that_still_close_their_connections(executor, gate):
     """Also if they began to end before: nothing of the executor is left when it returns."""
-    pool, go = executor(1), gate()
-    pool.submit(int).result(timeout=PATIENCE)
-    (thread,) = pool._pool._threads
-    close = thread._connections.close
+    pool, call, go = executor(1), gate(), gate()
+    running = pool.submit(call)
+    call.wait_until_begun()
+    thread, close = running.thread, running.thread._connections.close
     thread._connections.close = lambda: [go(), close()]
     pool.shutdown(wait=False)
+    call.open()
     go.wait_until_begun()
     assert pool._pool.close("again") == [thread.python]
     go.open()
