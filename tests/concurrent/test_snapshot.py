@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+from concurrent import futures
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -11,7 +12,9 @@ from django.db import DatabaseError, connections, transaction
 from django.test import TestCase
 
 from django_meanwhile.concurrent import NotAllowed, SnapshotUnavailable, aparallel, parallel
-from django_meanwhile.concurrent.threads import executor, lending
+from django_meanwhile.concurrent.threads import executor as threads_executor
+from django_meanwhile.concurrent.threads import lending
+from django_meanwhile.concurrent.together import snapshot
 from tests.concurrent.test_parallel import fail, sleep_in
 from tests.playground import eventually
 
@@ -25,7 +28,7 @@ def pool(monkeypatch, settings):
     """Replace the process's pools by ones of these settings."""
 
     def replace(**concurrent):
-        monkeypatch.setattr(executor, "_default", None)
+        monkeypatch.setattr(threads_executor, "_default", None)
         monkeypatch.setattr(lending, "_lenders", None)
         settings.MEANWHILE = {"CONCURRENT": concurrent}
 
@@ -251,3 +254,28 @@ class InATestCase(TestCase):
         """The same on an event loop."""
         await User.objects.using(ALIAS).acreate(username="ann")
         assert await aparallel(count, User.objects.using(ALIAS).count, snapshot=ALIAS) == (1, 1)
+
+
+@on_postgresql
+def test_threads_of_the_pool_keep_half_of_the_connections_for_calls(pool, postgresql_server, monkeypatch):
+    """Of six sync calls within a budget of two, which hold a snapshot each in a thread of ours, one at once has it."""
+    pool(max_workers=3, connections=2, connection_timeout=60)
+    seen, export = [], snapshot._exported
+
+    def exported(connection):
+        seen.append(snapshot._holding)
+        return export(connection)
+
+    monkeypatch.setattr(snapshot, "_exported", exported)
+    assert parallel(*[lambda: parallel(count, count, snapshot=ALIAS)] * 6) == ((0, 0),) * 6
+    assert seen == [1] * 6
+
+
+@on_postgresql
+def test_a_snapshot_that_is_never_released_ends_with_its_pool(pool, postgresql_server, executor):
+    """As at the exit of a process whose event loop was left standing: nobody is waited for for ever."""
+    threads, exported = executor(1), futures.Future()
+    holding = threads.submit(snapshot._hold, ALIAS, exported, threading.Event())
+    exported.result(20)
+    threads.shutdown(wait=False)
+    assert holding.result(20) is None

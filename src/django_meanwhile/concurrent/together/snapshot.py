@@ -97,12 +97,25 @@ def export(alias: str) -> Iterator[Snapshot]:
             )
         yield Snapshot(alias, _exported(connection))
     else:
-        if current() is not None:
-            _refuse_without_room(alias)
-        with transaction.atomic(using=alias):
+        with _place_for_here(alias), transaction.atomic(using=alias):
             with connection.cursor() as cursor:
                 cursor.execute(_BEGIN)
             yield Snapshot(alias, _exported(connection), connection)
+
+
+@contextmanager
+def _place_for_here(alias: str, release: threading.Event | None = None) -> Iterator[None]:
+    """In a thread of ours, whose connection counts, wait for a place; but where the thread has one already."""
+    if current() is None or getattr(_here, "has_place", False):
+        yield
+        return
+    _refuse_without_room(alias)
+    with _place(alias, release or threading.Event()):
+        _here.has_place = True
+        try:
+            yield
+        finally:
+            _here.has_place = False
 
 
 @asynccontextmanager
@@ -129,6 +142,8 @@ async def aexport(alias: str, *, in_callers_thread: bool) -> AsyncIterator[Snaps
         await until_ended(holding)
 
 
+_LOOK = 0.1  # seconds after which whoever holds a snapshot looks whether the process ends
+_here = threading.local()
 _room = threading.Condition()
 _holding = 0  # threads that hold a snapshot; guarded by _room
 
@@ -138,9 +153,12 @@ def _hold(alias: str, exported: futures.Future[Snapshot], release: threading.Eve
     if not exported.set_running_or_notify_cancel():
         return
     try:
-        with _place(alias, release), export(alias) as snapshot:
+        with _place_for_here(alias, release), export(alias) as snapshot:
             exported.set_result(snapshot)
-            release.wait()
+            thread = current()
+            while not release.wait(_LOOK):
+                if thread is not None and thread.pool.is_closed():
+                    return  # the process ends; a loop that was left standing never releases it
     except BaseException as error:
         if exported.done():
             raise
