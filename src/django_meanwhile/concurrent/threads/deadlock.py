@@ -9,7 +9,8 @@ what can end. That is computed anew when a thread is about to wait, as only then
 become larger; so the thread that would close the circle learns of it, and nobody else.
 
 Waits with a timeout end by themselves and block nobody for good. Waits for anything else, as
-``concurrent.futures.wait()`` and ``as_completed()``, are not seen.
+``concurrent.futures.wait()``, ``as_completed()``, and the wait for all calls of a ``parallel()``
+or ``TaskGroup``, are not seen.
 """
 
 from __future__ import annotations
