@@ -347,6 +347,28 @@ def test_when_the_loop_ends_coroutines_are_drained() -> None:
     assert ended == ["through the thread"]
 
 
+def test_when_the_loop_ends_what_coroutines_have_started_is_drained_too() -> None:
+    """What a coroutine gathers goes on with it, and so does a task that it left running."""
+    ended = []
+
+    async def part(number: int) -> int:
+        await asyncio.sleep(0.05 * number)
+        ended.append(number)
+        return number
+
+    async def whole() -> None:
+        left = asyncio.create_task(part(3))
+        left.add_done_callback(lambda task: ended.append(task.cancelled()))
+        ended.append(sum(await asyncio.gather(part(1), part(2))))
+
+    async def main() -> None:
+        create_task(whole())
+        await asyncio.sleep(0)  # it has begun, and its parts are tasks of the loop
+
+    asyncio.run(main())
+    assert ended == [1, 2, 3, 3, False]
+
+
 @override_settings(MEANWHILE={"CONCURRENT": {"drain": 0.1}})
 def test_over_the_deadline_they_are_cancelled_and_named(caplog) -> None:
     """After MEANWHILE["CONCURRENT"]["drain"] seconds: CancelledError in each, and one WARNING with their names."""

@@ -322,7 +322,7 @@ def test_missing_tables_are_named(database):
 
 
 def test_it_leaks_nothing(database):
-    """After 500 uses there are as many connections, threads and descriptors as before."""
+    """After 500 uses there are no more connections, threads and descriptors than before (an earlier test's may go)."""
     import psutil
 
     def opened():
@@ -339,9 +339,9 @@ def test_it_leaks_nothing(database):
     for number in range(500):
         with Lock(f"printer {number % 3}", using=database):
             pass
-    eventually(lambda: opened() == before, what="the server has as many connections as before")
-    eventually(lambda: threading.active_count() == threads)
-    assert psutil.Process().num_fds() == descriptors
+    eventually(lambda: opened() <= before, what="the server has no more connections than before")
+    eventually(lambda: threading.active_count() <= threads)
+    assert psutil.Process().num_fds() <= descriptors
 
 
 def test_the_public_name():

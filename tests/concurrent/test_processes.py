@@ -51,7 +51,7 @@ def children(project: Project) -> list[psutil.Process]:
     found = []
     for process in project.processes():
         try:
-            if "concurrent.callee" in " ".join(process.cmdline()):
+            if "concurrent.maps.callee" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue

@@ -211,7 +211,9 @@ def test_a_database_without_tables_names_the_command(bare_project):
     """A real worker on an empty database ends at once with status 2 and says what to run."""
     ran = bare_project.manage("meanwhile", "worker", check=False)
     assert ran.returncode == 2
-    assert "lacks migrations of django_meanwhile: 0001_initial. Run: manage.py migrate meanwhile" in ran.stderr
+    assert (
+        "lacks migrations of django_meanwhile: 0001_initial, 0002_lock. Run: manage.py migrate meanwhile" in ran.stderr
+    )
     assert "Traceback" not in ran.stderr
 
 

@@ -49,6 +49,23 @@ class BackgroundTask(asyncio.Task[Any]):
         super().cancel("its event loop ends")
 
 
+class Descendant(BackgroundTask):
+    """A task that a background coroutine has made, as by ``asyncio.gather()``: its end would be the end of both."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """See ``BackgroundTask.cancel``. From then on it is drained like any other."""
+        loop = self.get_loop()
+        if not (self.done() or loop.is_running()):
+            tasks = residents_of(loop).tasks
+            tasks.add(self)
+            self.add_done_callback(tasks.discard)
+        return super().cancel(msg)
+
+    def get_name(self) -> str:
+        """Name its coroutine, which says more than a number."""
+        return str(getattr(self.get_coro(), "__qualname__", super().get_name()))
+
+
 class Residents:
     """All of one loop. Touched in the loop's own thread only."""
 
@@ -87,7 +104,7 @@ class Residents:
             await asyncio.wait(self.tasks)
 
     def _cut_off(self, seconds: float) -> None:
-        left = sorted(self.tasks, key=asyncio.Task.get_name)
+        left = sorted(self.tasks, key=BackgroundTask.get_name)
         if left:
             names = ", ".join(task.get_name() for task in left)
             logger.warning(
@@ -112,7 +129,24 @@ def residents_of(loop: asyncio.AbstractEventLoop) -> Residents:
         _drain_at_exit()
         _survive_uvicorns_signal()
         found = _all[loop] = Residents()
+        _tell_descendants(loop)
     return found
+
+
+def _tell_descendants(loop: asyncio.AbstractEventLoop) -> None:
+    """Have tasks that background coroutines make be ``Descendant``s; others are made as before."""
+    before = loop.get_task_factory()
+
+    def make(
+        loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
+    ) -> asyncio.Future[Any]:
+        if isinstance(asyncio.current_task(loop), BackgroundTask):
+            return Descendant(coroutine, loop=loop, **options)
+        if before is not None:
+            return before(loop, coroutine, **options)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop.set_task_factory(make)
 
 
 # --- the end of a server ----------------------------------------------------------------------
