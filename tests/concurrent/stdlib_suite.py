@@ -24,11 +24,6 @@ from django_meanwhile.concurrent.threads.future import Future  # noqa: E402
 
 SUITE = "test.test_concurrent_futures"
 OURS = ("ThreadPool", "Future")
-HOPEFUL = {"ThreadPoolExecutorTest.test_idle_thread_reuse"}
-"""Demands that a thread is idle again at the moment that its result is known, which the scheduler decides, here as in
-the standard library's own executor: it has to pass once in ``TRIES`` times. All others have one try."""
-
-TRIES = 12
 IN_A_CHILD = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -111,10 +106,4 @@ def run(tests):
 if __name__ == "__main__":
     SETTINGS = sys.argv[1]
     result = run(unittest.defaultTestLoader.loadTestsFromTestCase(case) for case in load())
-    ends = result.ends()
-    for _ in range(TRIES - 1):
-        again = [test for test in result.seen if name_of(test) in HOPEFUL and ends[name_of(test)][0] == "failed"]
-        if again:
-            result = run(type(test)(test._testMethodName) for test in again)
-            ends |= result.ends()
-    print("\n" + json.dumps(ends))
+    print("\n" + json.dumps(result.ends()))

@@ -1,9 +1,9 @@
 # ruff: noqa: PT012, SIM117 - a block with its tasks is one statement of what is tested
 """``TaskGroup``: nothing outlives the block, and the rules of the end are asyncio's."""
 
-import _thread
 import asyncio
 import functools
+import signal
 import threading
 from concurrent.futures import CancelledError, wait
 
@@ -167,11 +167,15 @@ def test_an_interruption_of_whoever_waits_stops_the_tasks(database, pool):
 
     def interrupt():
         assert begun.wait(20)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), TaskGroup() as group:
-        stopped = group.create_task(sleep_in, database, begun)
-        group.create_task(interrupt)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt), TaskGroup() as group:
+            stopped = group.create_task(sleep_in, database, begun)
+            group.create_task(interrupt)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert stopped.done()
 
 

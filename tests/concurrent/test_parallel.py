@@ -1,11 +1,11 @@
 """``parallel()``: what it takes and returns, errors, timeouts, nesting, transactions."""
 
-import _thread
 import asyncio
 import functools
 import itertools
 import logging
 import re
+import signal
 import sys
 import threading
 from concurrent.futures import CancelledError
@@ -371,10 +371,14 @@ def test_an_interruption_of_the_caller_stops_the_rest(database, pool):
 
     def interrupt():
         assert begun.wait(20)
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        parallel(sleep, interrupt)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            parallel(sleep, interrupt)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert ended.is_set()
 
 

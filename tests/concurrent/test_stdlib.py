@@ -16,6 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOES_NOT_APPLY: dict[str, str] = {}
 """Test: why ours is to behave in another way."""
 
+LUCK = {
+    "ThreadPoolExecutorTest.test_idle_thread_reuse": "demands that a thread is idle again at the very moment that its "
+    "result is known, which the scheduler decides, there as here; test_executor has what can be demanded",
+}
+"""Test: why it may end either way."""
+
 SETTINGS = """
 SECRET_KEY = "tests"
 INSTALLED_APPS = ["django_meanwhile"]
@@ -55,7 +61,8 @@ def test_the_executor_passes_the_tests_of_the_standard_library_s_own(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     ends = json.loads(done.stdout.splitlines()[-1])
-    failed = {name: text for name, (end, text) in ends.items() if end == "failed"}
+    assert not LUCK.keys() - ends.keys(), "listed, but not there any more"
+    failed = {name: text for name, (end, text) in ends.items() if end == "failed" and name not in LUCK}
     print(*(f"{name}: skipped by itself: {text}" for name, (end, text) in ends.items() if end == "skipped"), sep="\n")
     assert not AT_LEAST - ends.keys(), "not found"
     assert not DOES_NOT_APPLY.keys() - ends.keys(), "listed, but not there any more"

@@ -203,7 +203,7 @@ from django_meanwhile import embedded
 from tests.project.tasks import pause
 for key in ("first", "second"):
     assert embedded.start() and embedded.start()
-    pause.enqueue(key).wait(timeout=20)
+    pause.enqueue(key).wait(timeout=60)
     assert embedded.stop(timeout=10) and embedded.stop()
 """
     site.python(code)

@@ -62,7 +62,11 @@ class RecordingLedger:
 
 def slot_threads():
     """Threads of executors that live now."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith(("meanwhile-", "main-"))]
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(("meanwhile-slot", "meanwhile-loop", "main-"))
+    ]
 
 
 class Served:
