@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
 from django.conf import settings
 from pytest_django import DjangoDbBlocker
@@ -163,7 +164,9 @@ def private_postgresql() -> Iterator[servers.OwnServer]:
 def _run_directory_outlives_nothing() -> Iterator[None]:
     """Leave no process of a project behind, whatever the tests did."""
     yield
-    left = watchdog.marked_processes(*next(iter(watchdog.run_mark().items())))
+    mark = next(iter(watchdog.run_mark().items()))
+    psutil.wait_procs(watchdog.marked_processes(*mark), timeout=5)  # children of a supervisor that was killed just now
+    left = watchdog.marked_processes(*mark)
     for process in left:
         process.kill()
     assert not left, f"processes that outlived their test: {left}"

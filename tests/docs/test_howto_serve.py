@@ -78,7 +78,7 @@ def test_the_page_s_numbers_are_those_of_the_code() -> None:
     assert f"requests at once in each process; {WSGI_THREADS}." in threads[3]
     assert threads[3].endswith(f"; {ASGI_THREADS}")
     grace = next(row for row in SERVE.table("What each setting does", "key and flag").rows if "`graceful" in row[0])
-    assert grace[3].endswith(f"{main.DEVELOPMENT_GRACE:g} while files are watched")
+    assert f" At most {main.DEVELOPMENT_GRACE:g} while files are watched." in grace[3]
 
 
 def test_every_command_line_can_be_parsed() -> None:
