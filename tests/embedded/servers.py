@@ -96,6 +96,8 @@ def serve(project: Project, kind: str, **env: str) -> Server:
     eventually(answers, within=60, what=f"{kind} answers")
     if kind in PROCESSES:  # the first one listens before it has forked the others
         eventually(lambda: len(server.processes()) == PROCESSES[kind], within=60, what=f"all processes of {kind}")
+    if kind.startswith("granian"):  # told to stop before a process of its has begun, Granian waits for that for ever
+        eventually(lambda: running.log.count("Started worker-") == 2, within=60, what=f"all processes of {kind}")
     return server
 
 
