@@ -484,7 +484,7 @@ def test_a_thread_that_dies_while_idle_is_handed_nothing(executor):
 def test_a_call_ends_whatever_happens_after_it(executor, monkeypatch, call):
     """If even its connections cannot be tidied, its future has that error, and the thread goes on."""
 
-    def after(_connections, _named, *, is_last):
+    def after(_connections, _named, _hit, *, is_last):
         raise OSError("no such library")
 
     pool = executor(1)

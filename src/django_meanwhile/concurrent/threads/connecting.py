@@ -12,6 +12,7 @@ environment, whose databases nobody could drop.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -65,10 +66,15 @@ class Connections:
             if connection.connection is not None:
                 connection.close_if_unusable_or_obsolete()
 
-    def after(self, named: Named, *, is_last: bool) -> None:
-        """Leave nothing open of a call. ``is_last``: the thread runs no other call around it."""
-        with self._lock:
-            hit, self._hit = self._hit, set()
+    def take_hit(self) -> Collection[str]:
+        """Return which were interrupted since this was called last. Called under the lock."""
+        if not self._hit:
+            return ()
+        hit, self._hit = self._hit, set()
+        return hit
+
+    def after(self, named: Named, hit: Collection[str], *, is_last: bool) -> None:
+        """Leave nothing open of a call, nor what was ``hit``. ``is_last``: the thread runs no other call around it."""
         if self._watched.keys() != connections.settings.keys():
             self._watch()
         for alias, connection in list(self._watched.items()):

@@ -36,13 +36,16 @@ class Lock:
     def release(self) -> None:
         """Let go of the lock; then do what was left meanwhile."""
         self._inner.release()
-        self._catch_up()
+        if self._later:
+            self._catch_up()
 
     def __enter__(self) -> None:
         self._inner.acquire()
 
     def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
-        self.release()
+        self._inner.release()  # as release(), which each call of a pool would pay for several times
+        if self._later:
+            self._catch_up()
 
     def do(self, function: Callable[[], Then | None]) -> None:
         """Have ``function`` called under the lock, and what it returns without; at once or soon. Never waits.

@@ -81,6 +81,7 @@ class Pool:
     def _forget(self) -> None:
         self._lock = Lock()
         self._room = threading.Condition(cast("Any", self._lock))
+        self._wanting_room = 0  # threads that wait for room
         self._queue: OrderedDict[Future[Any], None] = OrderedDict()
         self._elsewhere: set[Future[Any]] = set()  # taken off the queue by run_here(), and not ended
         self._threads: set[Thread] = set()
@@ -143,8 +144,16 @@ class Pool:
 
     def _wait_for_room(self) -> None:
         with self._lock:
-            while self._is_full():
-                self._room.wait()
+            self._wanting_room += 1
+            try:
+                while self._is_full():
+                    self._room.wait()
+            finally:
+                self._wanting_room -= 1
+
+    def _tell_of_room(self) -> None:
+        if self._wanting_room:
+            self._room.notify_all()
 
     def _is_full(self) -> bool:
         if self._refusal is not None or self._idle or len(self._threads) < self.max_workers:
@@ -163,7 +172,7 @@ class Pool:
         with self._lock:
             self._refusal = self._refusal or (error, why)
             self._end_idle()
-            self._room.notify_all()
+            self._tell_of_room()
             return [thread.python for thread in (*self._threads, *self._leaving)]
 
     def abandon(self) -> None:
@@ -180,7 +189,7 @@ class Pool:
         with self._lock:
             futures = list(self._queue)
             self._queue.clear()
-            self._room.notify_all()
+            self._tell_of_room()
             return futures
 
     def threads(self) -> list[threading.Thread]:
@@ -220,7 +229,7 @@ class Pool:
         if future not in self._queue:
             return False
         del self._queue[future]
-        self._room.notify_all()
+        self._tell_of_room()
         return True
 
     def run_here(self, future: Future[Any]) -> bool:
@@ -269,14 +278,14 @@ class Pool:
                     return None
                 if self._queue:
                     thread.handed, _ = self._queue.popitem(last=False)
-                    self._room.notify_all()
+                    self._tell_of_room()
                     return thread.handed
                 if self._refusal is not None or self._is_abandoned:
                     self._end_idle()
                     self._leave(thread)
                     return None
                 self._idle.append(thread)
-                self._room.notify_all()
+                self._tell_of_room()
             handed = self._wait_idly(thread)
             if isinstance(handed, Future):
                 return handed

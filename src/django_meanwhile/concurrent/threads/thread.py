@@ -33,8 +33,9 @@ def current() -> Thread | None:
 class Thread:
     """A thread of ``pool``, and a holder of connections (``budget.Holder``).
 
-    ``_lock`` guards ``_running`` and ``is_stopped``, and is held while a query is interrupted or a connection is
-    closed: so an interruption reaches the call that it is meant for, and neither the next one nor another thread's.
+    ``_lock`` guards ``is_stopped`` and what is taken off ``_running``; it is held while a query is interrupted or a
+    connection is closed: so an interruption reaches the call that it is meant for, and neither the next one nor
+    another thread's.
     """
 
     def __init__(self, pool: Pool, name: str, first: Future[Any]) -> None:
@@ -79,7 +80,7 @@ class Thread:
         try:
             self._connections.before()
             self.pool.initializer(*self.pool.initargs)
-            self._connections.after(first, is_last=True)
+            self._connections.after(first, (), is_last=True)
         except BaseException:
             logger.critical("%s: the initializer failed, so the pool is broken", self.pool.name, exc_info=True)
             self.pool.break_down(first)
@@ -101,9 +102,8 @@ class Thread:
         call = future.begin()
         if call is None:
             return
-        with self._lock:
-            is_outermost = not self._running
-            self._running.append(future)
+        is_outermost = not self._running
+        self._running.append(future)  # without the lock: an interruption that does not see it yet came before the call
         future.thread = self
         try:
             try:
@@ -121,8 +121,9 @@ class Thread:
     def _after(self, future: Future[Any], is_outermost: bool) -> None:  # noqa: FBT001
         with self._lock:  # from here on, nothing can interrupt on behalf of this call
             self._running.remove(future)
-            self.is_stopped = any(outer.was_stopped for outer in self._running)
-        self._connections.after(future, is_last=is_outermost)
+            self.is_stopped = not is_outermost and any(outer.was_stopped for outer in self._running)
+            hit = self._connections.take_hit()
+        self._connections.after(future, hit, is_last=is_outermost)
 
     def interrupt(self, future: Future[Any]) -> None:
         """Interrupt the query that this thread is in, if it still runs ``future``.
