@@ -477,6 +477,7 @@ def test_a_thread_that_dies_while_idle_is_handed_nothing(executor):
     for thread in pool._pool.threads():
         thread.join(PATIENCE)
     assert pool._pool.threads() == []
+    pool._pool.idle = PATIENCE  # or this one dies as well, in the middle of the next test
     assert pool.submit(int).result(timeout=PATIENCE) == 0
 
 
