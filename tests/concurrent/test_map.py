@@ -443,6 +443,7 @@ def a_task(_item):
         (str, {"max_workers": 0}, InvalidOption, "max_workers=0"),
         (str, {"chunk_size": True}, InvalidOption, "chunk_size=True"),
         (str, {"timeout": 0}, InvalidOption, "timeout=0"),
+        (str, {"timeout": "3"}, InvalidOption, "timeout='3': must be a number of seconds"),
     ],
 )
 def test_what_cannot_be_is_refused_at_the_call(function, options, error, message) -> None:

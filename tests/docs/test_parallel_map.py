@@ -4,7 +4,7 @@ import inspect
 import json
 
 from django_meanwhile import concurrent, testing
-from django_meanwhile.concurrent.maps import amapping, processes
+from django_meanwhile.concurrent.maps import lanes, processes
 from django_meanwhile.conf import ConcurrentSettings
 
 from .pages import code, page
@@ -31,7 +31,7 @@ def test_signatures_are_those_of_the_code() -> None:
 
 def test_figures_are_those_of_the_code() -> None:
     """The seconds and numbers of the pages are the code's."""
-    assert f"{amapping.DEFAULT_COROUTINES} coroutines" in MAP.text
+    assert f"{lanes.DEFAULT_COROUTINES} coroutines" in MAP.text
     assert processes.STOP_WITHIN == 0.5
     assert "half a second" in MAP.text
     assert f"(default {ConcurrentSettings().drain:g})" in TASK.text

@@ -24,7 +24,7 @@ parallel_map(name, [1]).close()
 async def view() -> None:
     async for text in aparallel_map(name, [1]):
         assert_type(text, str)
-    async for data in aparallel_map(fetch, [1]):
+    async for data in aparallel_map(fetch, [1], max_workers=2, ordered=False, timeout=None):
         assert_type(data, bytes)
     assert_type(await create_task(fetch(1), name="fetch"), bytes)
 
@@ -35,3 +35,5 @@ parallel_map(name, ["1"])  # error: arg-type
 parallel_map(name, [1], executor="threads")  # error: arg-type
 parallel_map(name)  # error: call-arg
 create_task(fetch)  # error: arg-type
+aparallel_map(name, [1], executor="threads")  # error: call-overload
+aparallel_map(fetch, [1], chunks=2)  # error: call-overload

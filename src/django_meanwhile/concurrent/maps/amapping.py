@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,18 +17,11 @@ from asgiref.sync import sync_to_async
 
 from ...conf import real_clock
 from ..admission import outcome
-from ..threads.lending import in_a_thread_of_its_own
 from ..transactions import refuse_inside_transaction, runs_inline
-from .lanes import AGAIN_AFTER, Lane, lane_for
+from .lanes import AGAIN_AFTER, CoroutineLane, Lane, lane_for
 from .parcel import Packer
-from .pulling import chunks
+from .pulling import achunks
 from .window import Piece, Window
-
-DEFAULT_COROUTINES = 100
-"""Coroutines at a time without ``max_workers``: as many as a worker's."""
-
-_COLLECTIONS = (list, tuple, range, dict, set, frozenset, str, bytes, deque)
-_END: Any = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,83 +63,24 @@ async def _one_after_another(order: Order) -> AsyncGenerator[Any, None]:
         return outcome(order.function(item))
 
     call = sync_to_async(call_it)
-    async with contextlib.aclosing(_pull(order.iterable, 1)) as source:
+    async with contextlib.aclosing(achunks(order.iterable, 1)) as source:
         async for (item,) in source:
             if order.packer is not None:
                 order.packer.pack([item])
             yield await (order.function(item) if order.is_coroutine_function else call(item))
 
 
-async def _pull(iterable: Any, size: int) -> AsyncGenerator[list[Any], None]:
-    """Yield the items in chunks. What may wait, as a query or a file, is asked in the thread of the ORM."""
-    if isinstance(iterable, AsyncIterable):
-        chunk: list[Any] = []
-        try:
-            async for item in iterable:
-                chunk.append(item)
-                if len(chunk) == size:
-                    yield chunk
-                    chunk = []
-        except Exception:
-            if chunk:
-                yield chunk
-            raise
-        if chunk:
-            yield chunk
-    elif isinstance(iterable, _COLLECTIONS):
-        for chunk in chunks(iter(iterable), size):
-            yield chunk
-    else:
-        source: Iterator[list[Any]] = await sync_to_async(lambda: chunks(iter(iterable), size))()
-        pull: Any = sync_to_async(next)
-        while (found := await pull(source, _END)) is not _END:
-            yield found
-
-
-class CoroutineLane:
-    """Tasks on the running loop; the ORM calls of each run in a thread of its own."""
-
-    max_workers = DEFAULT_COROUTINES
-
-    def __init__(self, function: Callable[[Any], Any], label: str) -> None:
-        self._function, self._label = function, label
-
-    def start(self, piece: Piece, items: list[Any]) -> bool:
-        """See ``Lane``."""
-        call = in_a_thread_of_its_own(lambda: self._call_each(items, piece.results))
-        piece.future = asyncio.get_running_loop().create_task(call, name=self._label)
-        return True
-
-    async def _call_each(self, items: list[Any], results: list[Any]) -> None:
-        for item in items:
-            results.append(await self._function(item))  # noqa: PERF401 - those before an error are wanted
-
-    def read(self, piece: Piece) -> None:
-        """See ``Lane``."""
-        task, piece.future = piece.future, None
-        piece.error = asyncio.CancelledError() if task.cancelled() else task.exception()
-
-    def stop(self, piece: Piece) -> None:
-        """See ``Lane``."""
-        piece.future.cancel()
-
-    def help(self, pieces: Any) -> bool:  # noqa: ARG002
-        """See ``Lane``. A loop's thread is never one of the pool's."""
-        return False
-
-
 class AsyncRun:
     """One ``aparallel_map()`` that is being consumed. Everything in it happens on its loop."""
 
     def __init__(self, order: Order, deadline: float | None) -> None:
-        lane: Any
+        self._lane: Lane
         if order.is_coroutine_function:
-            lane = CoroutineLane(order.function, order.label)
+            self._lane = CoroutineLane(order.function, order.label)
         else:
-            lane = lane_for(order.executor, order.function, order.label, order.packer)
-        self._lane: Lane = lane
-        self._window = Window(order.max_workers or lane.max_workers, ordered=order.ordered)
-        self._source: AsyncIterator[list[Any]] = _pull(order.iterable, order.chunk_size)
+            self._lane = lane_for(order.executor, order.function, order.label, order.packer)
+        self._window = Window(order.max_workers or self._lane.max_workers, ordered=order.ordered)
+        self._source = achunks(order.iterable, order.chunk_size)
         self._order, self._deadline = order, deadline
         self._loop = asyncio.get_running_loop()
         self._news, self._room = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""Where a map's calls run: threads of the shared pool, the pool of processes, interpreters.
+"""Where a map's calls run: threads of the shared pool, the event loop, the pool of processes, interpreters.
 
 Called by ``mapping`` and ``amapping``, which know when; a lane knows how to start the calls of a piece, to read what
 came of them, and to stop them. ``start`` never waits: it returns None where there is no room just now.
@@ -6,6 +6,7 @@ came of them, and to stop them. ``start`` never waits: it returns None where the
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
@@ -16,11 +17,15 @@ from ...core.errors import InvalidOption, NotAllowed, QueueFull
 from ..admission import outcome
 from ..context import capture
 from ..threads.executor import default_executor
+from ..threads.lending import in_a_thread_of_its_own
 from .parcel import Packer, unpack
 from .window import Piece
 
 AGAIN_AFTER = 0.01
 """Seconds after which a pool whose queue is full is tried again."""
+
+DEFAULT_COROUTINES = 100
+"""Coroutines at a time without ``max_workers``: as many as a worker's."""
 
 
 class Lane(Protocol):
@@ -89,6 +94,38 @@ class ThreadLane:
     def help(self, pieces: Iterable[Piece]) -> bool:
         """See ``Lane``."""
         return self._executor.is_mine() and any(piece.future.run_here() for piece in pieces if not piece.is_ended)
+
+
+class CoroutineLane:
+    """Tasks on the running loop; the ORM calls of each run in a thread of its own."""
+
+    max_workers = DEFAULT_COROUTINES
+
+    def __init__(self, function: Callable[[Any], Any], label: str) -> None:
+        self._function, self._label = function, label
+
+    def start(self, piece: Piece, items: list[Any]) -> bool:
+        """See ``Lane``."""
+        call = in_a_thread_of_its_own(lambda: self._call_each(items, piece.results))
+        piece.future = asyncio.get_running_loop().create_task(call, name=self._label)
+        return True
+
+    async def _call_each(self, items: list[Any], results: list[Any]) -> None:
+        for item in items:
+            results.append(await self._function(item))  # noqa: PERF401 - those before an error are wanted
+
+    def read(self, piece: Piece) -> None:
+        """See ``Lane``."""
+        task, piece.future = piece.future, None
+        piece.error = asyncio.CancelledError() if task.cancelled() else task.exception()
+
+    def stop(self, piece: Piece) -> None:
+        """See ``Lane``."""
+        piece.future.cancel()
+
+    def help(self, pieces: Any) -> bool:  # noqa: ARG002
+        """See ``Lane``. A loop's thread is never one of the pool's."""
+        return False
 
 
 class RemoteLane:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from asgiref.sync import iscoroutinefunction
 
@@ -37,6 +37,17 @@ from .window import Piece, Window
 T = TypeVar("T")
 R = TypeVar("R")
 Executor = Literal["thread", "process", "interpreter"]
+
+
+class _Options(TypedDict, total=False):
+    """The options of ``aparallel_map()``, for type checkers: it has a signature for each kind of function."""
+
+    max_workers: int | None
+    ordered: bool
+    executor: Executor
+    chunk_size: int
+    timeout: float | None
+    outside_transaction: bool
 
 
 def parallel_map(
@@ -82,27 +93,11 @@ def parallel_map(
 
 @overload
 def aparallel_map(
-    function: Callable[[T], Awaitable[R]],
-    iterable: Iterable[T] | AsyncIterable[T],
-    *,
-    max_workers: int | None = None,
-    ordered: bool = True,
-    executor: Executor = "thread",
-    chunk_size: int = 1,
-    timeout: float | None = None,
-    outside_transaction: bool = False,
+    function: Callable[[T], Awaitable[R]], iterable: Iterable[T] | AsyncIterable[T], **options: Unpack[_Options]
 ) -> AsyncGenerator[R, None]: ...
 @overload
 def aparallel_map(
-    function: Callable[[T], R],
-    iterable: Iterable[T] | AsyncIterable[T],
-    *,
-    max_workers: int | None = None,
-    ordered: bool = True,
-    executor: Executor = "thread",
-    chunk_size: int = 1,
-    timeout: float | None = None,
-    outside_transaction: bool = False,
+    function: Callable[[T], R], iterable: Iterable[T] | AsyncIterable[T], **options: Unpack[_Options]
 ) -> AsyncGenerator[R, None]: ...
 def aparallel_map(
     function: Callable[[T], Any],
@@ -277,11 +272,11 @@ def _refuse_function(function: Any, label: str) -> None:
         raise NotAllowed(f"{label}: it is a generator function: calling it runs nothing. Return a list.")
 
 
-def _refuse_numbers(label: str, max_workers: int | None, chunk_size: int, timeout: float | None) -> None:
+def _refuse_numbers(label: str, max_workers: Any, chunk_size: Any, timeout: Any) -> None:
     for name, value in (("max_workers", max_workers), ("chunk_size", chunk_size)):
         if (name, value) == ("max_workers", None):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InvalidOption(f"{label}: {name}={value!r}: must be a whole number from 1 on.")
-    if timeout is not None and not timeout > 0:
-        raise InvalidOption(f"{label}: timeout={timeout!r}: must be more than 0 seconds, or None.")
+    if timeout is not None and (not isinstance(timeout, int | float) or isinstance(timeout, bool) or not timeout > 0):
+        raise InvalidOption(f"{label}: timeout={timeout!r}: must be a number of seconds, more than 0; or None.")
