@@ -1,6 +1,6 @@
 """A row with a lease and a fence, for SQLite, which has no locks that outlive a transaction.
 
-Made by ``locks``; ``concurrent.lock_keeper`` renews what is held. Each rule stands in the
+Made by ``locks``; ``concurrent.locks.keeper`` renews what is held. Each rule stands in the
 guard of the statement that writes:
 
 * taken only if it is free, or if its lease is over **and** somebody has doubted the holder

@@ -1,7 +1,7 @@
 """From the head of the line to the lock itself, and back: what may wait for the database.
 
 Called by ``lock``: directly in sync code, in a thread of its own for a coroutine
-(``lock_errand``). Whatever goes wrong here, the turn is left and nothing is held.
+(``errand``). Whatever goes wrong here, the turn is left and nothing is held.
 """
 
 from __future__ import annotations

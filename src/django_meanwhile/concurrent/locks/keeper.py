@@ -1,6 +1,6 @@
 """One thread for each process that renews the leases of its locks, every third of a lease.
 
-Used by ``lock_hold``, for locks that have a lease. It runs while there are some. It decides
+Used by ``hold``, for locks that have a lease. It runs while there are some. It decides
 nothing: whether a lock was lost is asked of the database by who needs to know.
 """
 

@@ -160,7 +160,7 @@ def _forget() -> None:
     """In the child: the lines are the parent's. A fork while another thread held the guard leaves it taken."""
     global _guard  # noqa: PLW0603 - the module's one lock
     _guard = threading.Lock()
-    _lines.clear()  # the grips in them are kept by ``lock_hold``
+    _lines.clear()  # the grips in them are kept by ``hold``
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,9 +2,9 @@
 
 ::
 
-    acquire ─▶ lock_line ─▶ lock_hold ─▶ store.locks ─┬─ locks_postgresql   an advisory lock
-               (process)    (blocks)                  └─ locks_sqlite       a row, renewed by lock_keeper
-    aacquire ────┘  └─▶ lock_errand ─▶ lock_hold, in a thread of its own
+    acquire ─▶ line ─▶ hold ─▶ store.locks ─┬─ locks_postgresql   an advisory lock
+          (process) (blocks)                └─ locks_sqlite       a row, renewed by keeper
+    aacquire ─┘ └─▶ errand ─▶ hold, in a thread of its own
 
 This module has the words for users; it waits for nothing itself but its turn in the line.
 """
@@ -127,7 +127,7 @@ class Lock:
     @async_unsafe(_IN_A_LOOP)
     def release(self) -> None:
         """Give it back, from any thread. Raises ``LockLost`` if it was lost; RuntimeError if it is not held."""
-        self._end_in_good_order(self._pop())
+        self._end(self._pop(), None)
 
     def __enter__(self) -> Self:
         began = _clock.monotonic()
@@ -273,9 +273,6 @@ class Lock:
             self._hold = None
         hold.turn.is_ending = True
         return hold
-
-    def _end_in_good_order(self, hold: Hold) -> None:
-        self._end(hold, None)
 
     def _end(self, hold: Hold, error: BaseException | None) -> None:
         alias = _open_transaction()
