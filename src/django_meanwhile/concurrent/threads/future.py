@@ -31,6 +31,16 @@ logger = logs.get_logger("concurrent")
 T = TypeVar("T")
 
 
+class _Waiter(threading.Event):
+    """What the standard library's ``wait()`` would put into a future: set when that has ended, or by anybody else."""
+
+    def add_result(self, _future: concurrent.futures.Future[Any]) -> None:
+        """Called by the future."""
+        self.set()
+
+    add_exception = add_cancelled = add_result
+
+
 class Future(concurrent.futures.Future[T]):
     """What ``submit()`` returns. Not durable: for work that must survive, use @task."""
 
@@ -50,6 +60,7 @@ class Future(concurrent.futures.Future[T]):
         self._name = ""  # of a call that has failed
         self.thread: thread.Thread | None = None  # that runs it
         # Set once, never reset:
+        self._waiters: list[Any]  # the base class's
         self._is_told = False  # somebody was told how the call ended
         self._was_stopped = False
 
@@ -80,13 +91,22 @@ class Future(concurrent.futures.Future[T]):
     def _await(self, get: Callable[[float | None], Any], timeout: float | None) -> Any:
         try:
             here = None if timeout is not None or self.done() else thread.current()
-            if here is None:
-                return get(timeout)
-            with deadlock.waiting(here, self):
-                return get(None)
+            if here is not None:
+                self._wait_seen(here)
+            return get(timeout)
         finally:
             self._is_told = self._is_told or self.done()
             del self, get
+
+    def _wait_seen(self, here: thread.Thread) -> None:
+        """Wait for the end in a thread of a pool, for which others may wait in turn."""
+        waiter = _Waiter()
+        with deadlock.waiting(here, self, wake=waiter.set):
+            with self._condition:
+                if self.done():
+                    return
+                self._waiters.append(waiter)
+            waiter.wait()
 
     def cancel(self) -> bool:
         """Cancel the call if it has not begun; return whether that is so. It then leaves the queue at once.
@@ -154,7 +174,7 @@ class Future(concurrent.futures.Future[T]):
     def orphan(self, error: BaseException) -> None:
         """Fail in a forked child, where nobody runs the call. Its locks may be held by threads that are gone."""
         self._condition = threading.Condition()
-        self._waiters: list[Any] = []  # they belong to the parent
+        self._waiters = []  # they belong to the parent
         self._done_callbacks: list[Any] = []
         self._name, self._call, self._is_told = self.name, None, True
         if not self.done():
@@ -164,10 +184,12 @@ class Future(concurrent.futures.Future[T]):
 
     def can_come(self, blocked: AbstractSet[thread.Thread]) -> bool:
         """See ``deadlock.Awaited``."""
+        if self.done():  # also if it was cancelled, and is in the queue for a moment yet
+            return True
         runner = self.thread
-        if runner in blocked:
-            return self.done()
-        return runner is not None or self._pool is None or self._pool.could_run(self, blocked)
+        if runner is not None:
+            return runner not in blocked
+        return self._pool is None or self._pool.could_run(self, blocked)
 
     def describe_wait(self) -> str:
         """See ``deadlock.Awaited``."""
@@ -176,6 +198,9 @@ class Future(concurrent.futures.Future[T]):
             return f"{self.name}, which runs in {runner.describe()}, and which waits in turn"
         pool = self._pool.describe() if self._pool is not None else "no executor"
         return f"{self.name}, which is queued in {pool}, all of whose threads wait in turn"
+
+    def runner(self) -> None:
+        """See ``deadlock.Awaited``. Whoever waits can go on without the call."""
 
     def __del__(self) -> None:
         if getattr(self, "_is_told", True) or self._exception is None:

@@ -109,8 +109,8 @@ class Pool:
             if here is None:
                 self._wait_for_room()
             else:
-                with deadlock.waiting(here, self):
-                    self._wait_for_room()
+                with deadlock.waiting(here, self, wake=self._wake) as wait:
+                    self._wait_for_room(wait)
 
     def _is_taken(self, future: Future[Any]) -> bool:
         """Hand over or queue a call, if there is room. Called under the lock."""
@@ -142,17 +142,21 @@ class Pool:
         thread.handed = what
         thread.wake.release()
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, wait: deadlock.Wait | None = None) -> None:
         with self._lock:
             self._wanting_room += 1
             try:
-                while self._is_full():
+                while self._is_full() and (wait is None or not wait.is_refused()):
                     self._room.wait()
             finally:
                 self._wanting_room -= 1
 
     def _tell_of_room(self) -> None:
         if self._wanting_room:
+            self._room.notify_all()
+
+    def _wake(self) -> None:
+        with self._lock:
             self._room.notify_all()
 
     def _is_full(self) -> bool:
@@ -262,11 +266,14 @@ class Pool:
 
     def can_come(self, blocked: AbstractSet[Thread]) -> bool:
         """See ``deadlock.Awaited``."""
-        return self.could_run(None, blocked)
+        return not self.is_full() or self.could_run(None, blocked)
 
     def describe_wait(self) -> str:
         """See ``deadlock.Awaited``."""
         return f"room in the queue of {self.describe()}, all of whose threads wait in turn"
+
+    def runner(self) -> None:
+        """See ``deadlock.Awaited``."""
 
     # --- for its threads --------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class AsyncGathering(Gathering):
             super().watch(member, future)
             return
         member.future = future
-        future.add_done_callback(lambda _: self._tell_the_loop(self.ended, member))
+        future.add_done_callback(lambda ended: self._tell_the_loop(self.ended, member, ended))
 
     def _tell_the_loop(self, function: Callable[..., object], *args: Any) -> None:
         try:

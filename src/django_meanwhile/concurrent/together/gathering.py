@@ -174,7 +174,7 @@ class Gathering(Scope):
             if self._late and self.base_error is None:
                 raise TimeoutError(self._lateness())
             if self._terms.return_exceptions and self.base_error is None and not self.is_cancelled:
-                return tuple(ending_of(future) for future in futures)
+                return tuple(self.given_up.get(future) or ending_of(future) for future in futures)
             self.errors.sort(key=lambda pair: pair[0])
             self.raise_errors(self._failure())
             return tuple(result_of(future) for future in futures)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from concurrent.futures import CancelledError
 from functools import partial
 from time import monotonic
@@ -23,7 +24,7 @@ from ..admission import Call, admit_function
 from ..context import capture
 from ..threads.future import Future
 from ..threads.lending import executor_for_here
-from ..threads.thread import run_plainly
+from ..threads.thread import Thread, run_plainly
 from ..transactions import refuse_inside_transaction, runs_inline
 from ..waiting import refuse_on_a_loop
 from .options import max_workers_of
@@ -117,6 +118,7 @@ class _Tasks(Scope):
         super().__init__("TaskGroup()")
         executor = executor_for_here()
         self._pool, self._helps = executor._pool, executor.is_mine()  # noqa: SLF001
+        self._runs_what_finds_no_room = self._helps and self._pool.when_full == "wait"  # as put() does
         self._limit, self._is_inline = max_workers, is_inline
         self._count = 0
         # Under the lock:
@@ -151,27 +153,38 @@ class _Tasks(Scope):
             self.wake()  # who waits may run it
             return True
 
-    def ended(self, member: Member) -> None:
+    def ended(self, member: Member, future: Any) -> None:
         """See ``Scope``. The next one has its turn."""
-        super().ended(member)
+        super().ended(member, future)
         with self.lock:
             self._started.discard(member)
             was_waiting = member in self._waiting
             if was_waiting:
                 self._waiting.remove(member)
-            future, member.future = member.future, None  # an error's traceback leads to its member, and so to itself
+            member.future = None  # an error's traceback leads to its member, and so to itself
         if was_waiting:
             future.drop()  # cancelled, and in no queue where others would be told so
-        self.start_waiting()
+        if not self.start_waiting():
+            with self.lock:
+                self.wake()  # who waits for the tasks is to look for room
 
     def is_pending(self, member: Member) -> bool:
         """See ``Scope``. Not before its turn: until then it is in no queue to be taken from."""
         return member in self._started and super().is_pending(member)
 
-    def start_waiting(self) -> bool:
-        """Start what waits for its turn; whether all that may run now does."""
+    def can_end(self, member: Member, blocked: AbstractSet[Thread]) -> bool:
+        """See ``Scope``. What waits for its turn waits for the others, and then for room in the pool."""
+        if member in self._started or self.is_stopping or self._runs_what_finds_no_room:
+            return super().can_end(member, blocked)
+        return self._pool.could_run(None, blocked)
+
+    def start_waiting(self, *, runs: bool = False) -> bool:
+        """Start what waits for its turn; whether all that may run now does.
+
+        With ``runs`` the calling thread runs itself what the pool has no room for.
+        """
         while self._is_a_turn():
-            if self._pool.is_full():
+            if not runs and self._pool.is_full():
                 return False
             future = self._take_turn()
             if future is not None:
@@ -201,12 +214,21 @@ class _Tasks(Scope):
         """Wait until no task is alive."""
         try:
             while True:
-                is_full = not self.start_waiting()
-                if self.wait_for_all(deadline=monotonic() + FULL if is_full else None, helps=self._helps):
+                if self.start_waiting(runs=self._runs_what_finds_no_room):
+                    self.wait(self._is_over_or_to_start, helps=self._helps)
+                else:
+                    self.wait(self._is_over, look=monotonic() + FULL, helps=self._helps)
+                if not self.alive:
                     return
         except BaseException as error:
             self.end_after(error, helps=self._helps)
             raise
+
+    def _is_over(self) -> bool:
+        return not self.alive
+
+    def _is_over_or_to_start(self) -> bool:
+        return not self.alive or self._can_start()
 
     def add_error(self, error: BaseException) -> None:
         """Add the block's own exception, unless it is one of a task."""

@@ -9,6 +9,9 @@ the calls and wait; a scope knows which are alive, what went wrong, and how all 
 
 A scope that was begun in a call of another scope, in the same thread, is stopped with that call. It never starts
 anything, and holds no lock while it calls what is not its own.
+
+A thread of a pool that waits here without a deadline is seen by ``deadlock``. If its wait is refused, what keeps it has
+failed with ``WouldDeadlock``.
 """
 
 from __future__ import annotations
@@ -16,13 +19,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent import futures
 from contextvars import ContextVar
 from time import monotonic
 from typing import Any, Self
 
 from ... import logs
+from ...core.errors import WouldDeadlock
 from ..admission import Call, label_of, outcome
+from ..threads import deadlock
+from ..threads.thread import Thread, current
+from .awaiting import Ends
 
 logger = logs.get_logger("concurrent")
 
@@ -67,9 +75,9 @@ class Member:
             _current.reset(token)
             self.thread = 0
 
-    def done(self, _: object) -> None:
+    def done(self, future: Any) -> None:
         """Called when the future is done."""
-        self.scope.ended(self)
+        self.scope.ended(self, future)
 
     @property
     def __wrapped__(self) -> Any:
@@ -131,6 +139,8 @@ class Scope:
         self.is_stopping = False
         self.is_cancelled = False  # stopped by whoever waits for the scope, not by an error in it
         self._is_abandoned = False
+        self.given_up: dict[Any, BaseException] = {}  # futures that could never end, and why
+        self._helps = False  # whether the thread that waits runs what is pending
         self._parent = current_member()
 
     def __enter__(self) -> Self:
@@ -166,9 +176,12 @@ class Scope:
             self.alive.pop(member, None)
             self.wake()
 
-    def ended(self, member: Member) -> None:
-        """Note how a member ended; the first error stops the rest. In any thread."""
-        error = error_of(member.future)
+    def ended(self, member: Member, future: Any) -> None:
+        """Note how a member ended; the first error stops the rest. In any thread.
+
+        ``future`` is the member's, which may have let go of it by now.
+        """
+        error = error_of(future)
         if error is not None and member.is_stopped and came_of_stopping(error):
             error = None
         if error is not None:
@@ -219,31 +232,59 @@ class Scope:
 
     # --- waiting, in a thread ---
 
-    def wait(self, is_over: Callable[[], bool], *, deadline: float | None = None, helps: bool = False) -> bool:
+    def wait(
+        self,
+        is_over: Callable[[], bool],
+        *,
+        deadline: float | None = None,
+        look: float | None = None,
+        helps: bool = False,
+    ) -> bool:
         """Wait until ``is_over()``, asked under the lock at each change; say whether it was in time.
 
         With ``helps``, which a thread of the pool must, the calling thread runs what no other thread has begun.
+        ``look`` is a deadline at which the caller looks, and goes on waiting.
         """
+        here = current() if deadline is None else None
+        limit = look if deadline is None else deadline
         while True:
-            is_stopping = False
             with self.lock:
                 if is_over():
                     return True
-                pending = next(filter(self.is_pending, self.alive), None) if helps else None
-                future = None if pending is None else pending.future  # another thread may end it, and so take it away
+                future = self._pending() if helps else None
                 if future is None:
-                    left = self.until(deadline)
+                    left = self.until(limit)
                     if left is not None and left <= 0:
                         return False
-                    self.changed.wait(left)
-                    is_stopping = self.is_stopping
+                    if here is None:
+                        self.changed.wait(left)
             if future is not None:
                 future.run_here()  # or another thread has just begun it
-            elif is_stopping:
+                continue
+            if here is not None:
+                self._wait_seen(here, is_over, limit, helps=helps)
+            if self.is_stopping:
                 self.stop_again()
 
+    def _wait_seen(self, here: Thread, is_over: Callable[[], bool], limit: float | None, *, helps: bool) -> None:
+        """Wait for one change, as a thread of a pool, for which others may wait in turn."""
+        ends = Ends(self)
+        try:
+            with deadlock.waiting(here, ends, wake=ends.wake) as wait, self.lock:
+                if not wait.is_refused() and not is_over() and not (helps and self._pending()):
+                    self.changed.wait(self.until(limit))
+        except WouldDeadlock as error:
+            if ends.runner() is not None:  # and so would be told itself, but waits for itself
+                raise
+            self._give_up(ends.stuck, error)
+
+    def _pending(self) -> Any:
+        """Return a future that a thread that waits may run, or None. The lock is held."""
+        pending = next(filter(self.is_pending, self.alive), None)
+        return None if pending is None else pending.future  # another thread may end it, and so take it away
+
     def is_pending(self, member: Member) -> bool:
-        """Whether a thread that waits may run it. The lock is held."""
+        """Whether a thread that waits may run it."""
         future = member.future
         return future is not None and not isinstance(future, asyncio.Task) and not (future.running() or future.done())
 
@@ -285,6 +326,26 @@ class Scope:
 
     def _log_late(self, member: Member, error: BaseException) -> None:
         logger.error("%s: %s failed after it had been given up", self.what, member.label, exc_info=error)
+
+    # --- a wait that would never end ---
+
+    def can_end(self, member: Member, blocked: AbstractSet[Thread]) -> bool:
+        """Whether a member can end although these threads never go on. Takes no lock of the scope."""
+        if (self._helps or self.is_stopping) and self.is_pending(member):
+            return True  # whoever waits runs it, or whoever stops cancels it
+        future = member.future
+        return future is None or bool(future.can_come(blocked))
+
+    def _give_up(self, stuck: Sequence[Member], error: WouldDeadlock) -> None:
+        """The wait for these was refused: they have not begun, and never could; as if they had failed."""
+        error.__traceback__ = None  # frames of ours, through which it would hold itself
+        with self.lock:
+            self.errors.append((stuck[0].place, error))
+            self.given_up.update((member.future, error) for member in stuck)
+        if self._stops:
+            self.stop()
+        else:
+            self.stop_members(stuck)
 
     # --- the sum ---
 
