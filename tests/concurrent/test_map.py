@@ -1,7 +1,6 @@
 """``parallel_map()`` on threads: lazy, bounded, back-pressured, in order; what ends it, and what it leaves behind."""
 
 import asyncio
-import functools
 import gc
 import itertools
 import logging
@@ -32,7 +31,7 @@ from django_meanwhile.concurrent.threads import executor
 from django_meanwhile.core.errors import InvalidOption
 from tests.playground import eventually
 
-from .test_parallel import sleep_in
+from .test_parallel import SLEEPS
 
 PATIENCE = 20
 
@@ -314,10 +313,24 @@ def test_whoever_stops_consuming_stops_the_calls(gate, end) -> None:
 def test_closing_interrupts_queries(database) -> None:
     """A query that would take a minute ends when the iterator is closed, and its connection is closed or clean."""
     begun = threading.Event()
-    calls = [lambda: begun.wait(PATIENCE), functools.partial(sleep_in, database, begun)]
-    results = parallel_map(lambda call: call(), calls)
+
+    def query():
+        with connections[database].cursor() as cursor:
+            if connections[database].vendor == "sqlite":
+                connections[database].connection.create_function("begun", 0, begun.set)
+            cursor.execute(SLEEPS[connections[database].vendor].replace("SELECT 1 ", "SELECT begun() "))
+
+    def is_in_the_query():  # stop() misses one that is just being sent, as documented
+        if connections[database].vendor == "sqlite":
+            return begun.is_set()
+        with connections[database].cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+            )
+            return cursor.fetchone()[0]
+
+    results = parallel_map(lambda call: call(), [lambda: eventually(is_in_the_query, what="it runs"), query])
     assert next(results)
-    time.sleep(0.05)  # begun is set just before the query is sent; stop() may miss it then, as documented
     results.close()
     eventually(idle, what="the query was interrupted")
 

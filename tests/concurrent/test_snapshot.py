@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+from collections import Counter
 from concurrent import futures
 
 import pytest
@@ -11,7 +12,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, connections, transaction
 from django.test import TestCase
 
-from django_meanwhile.concurrent import NotAllowed, SnapshotUnavailable, aparallel, parallel
+from django_meanwhile.concurrent import ConnectionTimeout, NotAllowed, SnapshotUnavailable, aparallel, parallel
 from django_meanwhile.concurrent.threads import executor as threads_executor
 from django_meanwhile.concurrent.threads import lending
 from django_meanwhile.concurrent.together import snapshot
@@ -263,7 +264,7 @@ def test_threads_of_the_pool_keep_half_of_the_connections_for_calls(pool, postgr
     seen, export = [], snapshot._exported
 
     def exported(connection):
-        seen.append(snapshot._holding)
+        seen.append(snapshot._holding[ALIAS])
         return export(connection)
 
     monkeypatch.setattr(snapshot, "_exported", exported)
@@ -279,3 +280,49 @@ def test_a_snapshot_that_is_never_released_ends_with_its_pool(pool, postgresql_s
     exported.result(20)
     threads.shutdown(wait=False)
     assert holding.result(20) is None
+
+
+def test_places_are_counted_for_each_database(pool):
+    """As the budget is: who holds a snapshot of one database takes no place from the other's."""
+    pool(connections=2, connection_timeout=0.01)
+    free = threading.Event()
+    with snapshot._place("one", free), snapshot._place("two", free):
+        for alias in ("one", "two"):
+            with pytest.raises(ConnectionTimeout, match=f"{alias}.*: 1 others hold one"), snapshot._place(alias, free):
+                pass
+    with snapshot._place("one", free):
+        assert +snapshot._holding == Counter(one=1)
+
+
+def test_a_place_goes_to_whoever_waits_for_that_database(pool):
+    """Not to another one, who has waited longer."""
+    pool(connections=2, connection_timeout=60)
+    free, has = threading.Event(), {alias: threading.Event() for alias in ("one", "two")}
+
+    def take(alias):
+        with snapshot._place(alias, free):
+            has[alias].set()
+
+    with snapshot._place("one", free):
+        with snapshot._place("two", free):
+            takers = [threading.Thread(target=take, args=[alias]) for alias in has]
+            for number, taker in enumerate(takers, start=1):
+                taker.start()
+                eventually(lambda number=number: len(snapshot._room._waiters) == number, what="it waits")
+        assert has["two"].wait(20)
+        assert not has["one"].is_set()
+    for taker in takers:
+        taker.join(20)
+    assert has["one"].is_set()
+
+
+def test_a_thread_takes_a_place_for_each_database_once(pool, executor):
+    """A snapshot within one of the same database shares its place; one of another database takes one of its own."""
+    pool(connections=2, connection_timeout=0.01)
+
+    def hold():
+        with snapshot._place_for_here("one"), snapshot._place_for_here("two"), snapshot._place_for_here("one"):
+            inside = +snapshot._holding
+        return inside, +snapshot._holding
+
+    assert executor(1).submit(hold).result(20) == (Counter(one=1, two=1), Counter())

@@ -78,8 +78,7 @@ def waiting(thread: Thread, awaited: Awaited, *, wake: Callable[[], object]) -> 
             yield wait
         finally:
             with _lock:
-                if _waiting.get(thread) is wait:
-                    del _waiting[thread]
+                _waiting.pop(thread, None)
     if wait.error is not None:
         raise wait.error
 

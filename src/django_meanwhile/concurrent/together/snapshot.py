@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent import futures
 from contextlib import asynccontextmanager, contextmanager
@@ -106,16 +107,17 @@ def export(alias: str) -> Iterator[Snapshot]:
 @contextmanager
 def _place_for_here(alias: str, release: threading.Event | None = None) -> Iterator[None]:
     """In a thread of ours, whose connection counts, wait for a place; but where the thread has one already."""
-    if current() is None or getattr(_here, "has_place", False):
+    places = getattr(_here, "places", frozenset())
+    if current() is None or alias in places:
         yield
         return
     _refuse_without_room(alias)
     with _place(alias, release or threading.Event()):
-        _here.has_place = True
+        _here.places = places | {alias}
         try:
             yield
         finally:
-            _here.has_place = False
+            _here.places = places
 
 
 @asynccontextmanager
@@ -145,7 +147,7 @@ async def aexport(alias: str, *, in_callers_thread: bool) -> AsyncIterator[Snaps
 _LOOK = 0.1  # seconds after which whoever holds a snapshot looks whether the process ends
 _here = threading.local()
 _room = threading.Condition()
-_holding = 0  # threads that hold a snapshot; guarded by _room
+_holding: Counter[str] = Counter()  # threads that hold a snapshot, for each database; guarded by _room
 
 
 def _hold(alias: str, exported: futures.Future[Snapshot], release: threading.Event) -> None:
@@ -167,32 +169,32 @@ def _hold(alias: str, exported: futures.Future[Snapshot], release: threading.Eve
 
 @contextmanager
 def _place(alias: str, release: threading.Event) -> Iterator[None]:
-    """Wait until fewer than half of the process's connections hold snapshots: the other half is for the calls.
+    """Wait until fewer than half of the process's connections to it hold snapshots: the other half is for the calls.
 
     If every connection held one, each would wait for calls that wait for a connection.
     """
-    global _holding  # noqa: PLW0603
     settings = get_settings().concurrent
     most = settings.connections // 2
     with _room:
-        if not _room.wait_for(lambda: _holding < most or release.is_set(), settings.connection_timeout):
+        if not _room.wait_for(lambda: _holding[alias] < most or release.is_set(), settings.connection_timeout):
             raise ConnectionTimeout(
-                f"snapshot={alias!r}: {_holding} others hold one, half of what this process may open "
+                f"snapshot={alias!r}: {_holding[alias]} others hold one, half of what this process may open "
                 f'(MEANWHILE["CONCURRENT"]["connections"] is {settings.connections}), and none ended within '
                 f"{settings.connection_timeout:g} s. Raise that number if the database allows more."
             )
-        _holding += 1
+        _holding[alias] += 1
     try:
         yield
     finally:
         with _room:
-            _holding -= 1
-            _room.notify()
+            _holding[alias] -= 1
+            _room.notify_all()  # who waits may wait for another database
 
 
 def _after_fork_in_child() -> None:
-    global _room, _holding
-    _room, _holding = threading.Condition(), 0
+    global _room  # noqa: PLW0603
+    _room = threading.Condition()
+    _holding.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,70 @@
+"""What a scope hears of its calls while other threads change what it knows."""
+
+import threading
+
+import pytest
+
+from django_meanwhile.concurrent import TaskGroup, parallel
+from django_meanwhile.concurrent.threads import executor
+from django_meanwhile.concurrent.together import gathering, scope
+from tests.playground import eventually
+
+
+@pytest.fixture
+def pool(monkeypatch, settings):
+    """Replace the process's pool by one of these settings."""
+
+    def replace(**concurrent):
+        monkeypatch.setattr(executor, "_default", None)
+        settings.MEANWHILE = {"CONCURRENT": concurrent}
+        return executor.default_executor()
+
+    return replace
+
+
+def test_a_call_that_ends_just_as_it_is_let_go_of(pool, monkeypatch, caplog):
+    """Its future is done, and before the scope hears so, whoever waited has given it up: its error is logged as any."""
+    pool()
+    go, done, told = threading.Event(), threading.Event(), threading.Event()
+    forgotten, hear = gathering.forgotten, scope.Member.done
+
+    def fail():
+        assert go.wait(20)
+        raise ValueError
+
+    def hear_late(member, future):
+        done.set()
+        assert let_go.wait(20)
+        hear(member, future)
+        told.set()
+
+    def forgotten_when_it_is_done(members):
+        go.set()
+        assert done.wait(20)
+        return forgotten(members)
+
+    let_go = threading.Event()
+    monkeypatch.setattr(scope.Member, "done", hear_late)
+    monkeypatch.setattr(gathering, "forgotten", forgotten_when_it_is_done)
+    monkeypatch.setattr(gathering, "STOP_WITHIN", 0.01)
+    with pytest.raises(TimeoutError, match="Still running"):
+        parallel(fail, timeout=0.01)
+    let_go.set()
+    assert told.wait(20), "the scope heard of it"
+    assert "fail failed after it had been given up" in caplog.text
+
+
+def test_a_turn_that_found_no_room_is_taken_later(pool):
+    """A task's turn comes when others have filled the queue: whoever waits for the group looks until there is room."""
+    shared = pool(max_workers=1, max_queued=1)
+    first, begun = threading.Event(), threading.Event()
+    with TaskGroup(max_workers=1) as group:
+        group.create_task(lambda: (begun.set(), first.wait(20)))
+        second = group.create_task(int)
+        assert begun.wait(20)
+        other = shared.submit(eventually, lambda: group._scope.changed._waiters, what="the block is being waited for")
+        hold = threading.Thread(target=lambda: (eventually(lambda: group._scope.changed._waiters), first.set()))
+        hold.start()
+    assert second.result() == 0
+    assert other.exception(20) is None
+    hold.join(20)
