@@ -16,6 +16,7 @@ import concurrent.futures
 import threading
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ... import logs
@@ -60,7 +61,8 @@ class Future(concurrent.futures.Future[T]):
         self._name = ""  # of a call that has failed
         self.thread: thread.Thread | None = None  # that runs it
         # Set once, never reset:
-        self._waiters: list[Any]  # the base class's
+        self._waiters: list[Any]  # the base class's, as the next one
+        self._done_callbacks: list[Callable[[Future[T]], object]]
         self._is_told = False  # somebody was told how the call ended
         self._was_stopped = False
 
@@ -74,6 +76,10 @@ class Future(concurrent.futures.Future[T]):
     def was_stopped(self) -> bool:
         """Whether ``stop()`` came while the call ran: what it raised may be the interruption's doing."""
         return self._was_stopped
+
+    def on_end(self, function: Callable[[Future[T]], object]) -> None:
+        """Do as ``add_done_callback()``, without its lock: for who has made this, before anybody else knows it."""
+        self._done_callbacks.append(function)
 
     # --- for whoever waits --------------------------------------------------------------
 
@@ -148,7 +154,7 @@ class Future(concurrent.futures.Future[T]):
             self._call = None
             return None
         function, args, kwargs, surroundings = call
-        return lambda: surroundings.run(function, *args, **kwargs)
+        return partial(surroundings.run, function, *args, **kwargs)
 
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
         """Tell how the call ended, and let go of the function and its arguments."""
@@ -175,7 +181,7 @@ class Future(concurrent.futures.Future[T]):
         """Fail in a forked child, where nobody runs the call. Its locks may be held by threads that are gone."""
         self._condition = threading.Condition()
         self._waiters = []  # they belong to the parent
-        self._done_callbacks: list[Any] = []
+        self._done_callbacks = []
         self._name, self._call, self._is_told = self.name, None, True
         if not self.done():
             self.set_exception(error)

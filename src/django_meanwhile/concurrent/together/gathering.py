@@ -7,7 +7,7 @@ which order calls are started, how many at once, and what comes of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from threading import Timer
@@ -169,7 +169,7 @@ class Gathering(Scope):
 
     def results(self) -> tuple[Any, ...]:
         """Return or raise what came of the calls."""
-        futures, self._members = [member.future for member in self._members], forgotten(self._members)
+        futures, self._members = [member.future for member in self._members], forgotten(self._members, self.alive)
         try:
             if self._late and self.base_error is None:
                 raise TimeoutError(self._lateness())
@@ -202,10 +202,10 @@ class Gathering(Scope):
         return text
 
 
-def forgotten(members: Sequence[Member]) -> list[Member]:
-    """Have the members let go of their futures: an error's traceback leads to its member, and so to itself."""
+def forgotten(members: Sequence[Member], alive: Container[Member]) -> list[Member]:
+    """Have those that have ended let go of their futures: an error's traceback leads to its member, so to itself."""
     for member in members:
-        if member.future.done():
+        if member not in alive:
             member.future = None
     return []
 

@@ -29,6 +29,7 @@ from ... import logs
 from ...core.errors import WouldDeadlock
 from ..admission import Call, label_of, outcome
 from ..threads import deadlock
+from ..threads.future import Future
 from ..threads.thread import Thread, current
 from .awaiting import Ends
 
@@ -164,9 +165,12 @@ class Scope:
         return member
 
     def watch(self, member: Member, future: Any) -> None:
-        """The member is to run, or runs, as ``future``."""
-        member.future = future
-        future.add_done_callback(member.done)
+        """The member is to run as ``future``, which nobody else knows yet."""
+        if isinstance(future, Future):
+            future.on_end(member.done)
+        else:
+            future.add_done_callback(member.done)
+        member.future = future  # from here on, others may stop it
         if self.is_stopping:  # since it was added; whoever did that may have come too early to see its future
             member.stop()
 
