@@ -1,12 +1,18 @@
 """Waits that could never end raise; waits that can end, however late, never do."""
 
 import concurrent.futures
+import contextlib
 import gc
 import threading
 
+import pytest
+
 from django_meanwhile.concurrent import WouldDeadlock
+from django_meanwhile.concurrent.context import capture
 from django_meanwhile.concurrent.threads import deadlock
+from django_meanwhile.concurrent.threads.future import Future
 from tests.concurrent.conftest import PATIENCE
+from tests.concurrent.test_executor_endings import run
 from tests.playground import eventually
 
 
@@ -172,6 +178,98 @@ def test_a_call_that_is_run_by_its_waiter_is_a_way_out(executor):
         return nested.result()
 
     assert pool.submit(outer).result(timeout=PATIENCE) == 0
+
+
+def test_a_call_that_is_cancelled_ends_the_wait_for_it(executor, gate):
+    """As elsewhere: ``CancelledError``, also in a thread of a pool."""
+    pool, other = executor(1), executor(1)
+    go = gate()
+    other.submit(go)
+    go.wait_until_begun()
+    queued = other.submit(int)
+    waiting = pool.submit(queued.result)
+    waits(1)
+    assert queued.cancel()
+    assert isinstance(waiting.exception(timeout=PATIENCE), concurrent.futures.CancelledError)
+
+
+def test_a_call_that_ends_just_as_the_wait_for_it_begins(executor, gate, monkeypatch):
+    """It has ended after it was asked whether it has, and before it could tell whoever waits."""
+    pool, other = executor(1), executor(1)
+    go = gate("ended")
+    future = other.submit(go)
+    begin = deadlock.waiting
+
+    @contextlib.contextmanager
+    def begin_late(*args, **options):
+        with begin(*args, **options) as wait:
+            go.open()
+            concurrent.futures.wait([future], PATIENCE)
+            yield wait
+
+    monkeypatch.setattr(deadlock, "waiting", begin_late)
+    assert pool.submit(future.result).result(timeout=PATIENCE) == "ended"
+
+
+def test_the_result_of_a_call_that_has_ended_is_no_wait(executor, monkeypatch):
+    """It costs what it costs in any thread."""
+    pool = executor(1)
+    ended = pool.submit(int)
+    concurrent.futures.wait([ended], PATIENCE)
+    monkeypatch.setattr(deadlock, "waiting", None)
+    assert pool.submit(ended.result).result(timeout=PATIENCE) == 0
+
+
+def test_who_could_run_a_call(executor, gate):
+    """Whatever is on its way, or can have a thread, is not stuck, in moments that are too short for any other test."""
+    full, small = executor(1, max_queued=2), executor(1)
+    go = gate()
+    full.submit(go)
+    go.wait_until_begun()
+    pool, queued = full._pool, full.submit(int)
+    blocked = set(pool._threads)
+    assert not queued.can_come(blocked)
+    assert queued.can_come(set()), "a thread goes on"
+    assert Future(pool, int, (), {}, capture()).can_come(blocked), (
+        "it is being put, or was taken off the queue just now"
+    )
+    assert Future(None, int, (), {}, capture()).can_come(blocked), "it runs where it was made"
+    assert pool.can_come(blocked), "there is room"
+    full.submit(int)
+    assert not pool.can_come(blocked)
+    assert pool.can_come(set()), "a thread will make room"
+    assert small._pool.could_run(None, blocked), "there is room for a thread"
+    concurrent.futures.Future.cancel(queued)  # and it is in the queue until the pool hears of it
+    assert queued.can_come(blocked)
+    pool.dismiss(queued)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_a_forked_child_waits_anew(bare_project):
+    """It knows nothing of its parent's waits, and its own circles are seen."""
+    run(
+        bare_project,
+        """
+from django_meanwhile.concurrent import WouldDeadlock
+from django_meanwhile.concurrent.threads import deadlock
+
+go = threading.Event()
+held, executor, forking = ThreadPoolExecutor(1), ThreadPoolExecutor(1), ThreadPoolExecutor(1)
+waiting = executor.submit(held.submit(go.wait, 30).result)
+while not deadlock._waiting:
+    time.sleep(0.005)
+
+def child():
+    assert not deadlock._waiting
+    error = executor.submit(lambda: executor.submit(int).result()).exception(timeout=20)
+    assert isinstance(error, WouldDeadlock), error
+
+forked(child)
+assert len(deadlock._waiting) == 1
+go.set()
+assert waiting.result(timeout=20)
+""",
+    )
 
 
 def test_no_wait_is_refused_by_mistake_and_none_hangs_in_random_crowds(executor, caplog):

@@ -11,6 +11,7 @@ from django.db import transaction
 from django_meanwhile.concurrent import TaskGroup, WouldDeadlock, parallel
 from django_meanwhile.concurrent.threads import deadlock
 from django_meanwhile.concurrent.threads import executor as executors
+from django_meanwhile.concurrent.together import scope
 from tests.concurrent.conftest import PATIENCE
 from tests.playground import eventually
 
@@ -114,6 +115,44 @@ def test_exceptions_that_are_returned(pool, executor):
     error, zero = found.result(timeout=PATIENCE)
     assert isinstance(error, WouldDeadlock)
     assert zero == 0
+
+
+def test_each_of_several_calls_that_wait_is_told(pool, executor, monkeypatch):
+    """All wait when the scope's wait begins: each would keep it for ever, and nobody wakes it in between."""
+    pool(max_workers=2)
+    small, wait = executor(1), scope.Scope.wait
+    monkeypatch.setattr(scope.Scope, "wait", lambda *args, **options: (waits(2), wait(*args, **options))[1])
+
+    def call():
+        return small.submit(int).result()
+
+    errors = small.submit(parallel, call, call, return_exceptions=True).result(timeout=PATIENCE)
+    assert [type(error) for error in errors] == [WouldDeadlock] * 2
+    assert errors[0] is not errors[1]
+
+
+def test_what_a_group_waits_for(pool, gate):
+    """What whoever waits would run, or whoever stops would cancel, is not stuck, in the moments before that is done."""
+    shared, hold = pool(max_workers=1, max_queued=2), gate()
+    executors.default_executor().submit(hold)
+    hold.wait_until_begun()
+    blocked = set(shared._threads)
+    with TaskGroup(max_workers=1) as group:
+        futures = [group.create_task(int) for _ in range(2)]
+        tasks, (queued, later) = group._scope, group._scope.alive
+        for helps, is_stopping, can_end in (
+            (False, False, [False, False]), (True, False, [True, True]), (False, True, [True, True]),
+        ):  # fmt: skip
+            tasks._helps = tasks._runs_what_finds_no_room = helps
+            tasks.is_stopping = is_stopping
+            assert [tasks.can_end(member, blocked) for member in (queued, later)] == can_end
+        tasks.is_stopping = False
+        queued.future, future = None, queued.future
+        assert tasks.can_end(queued, blocked), "it has let go of its future, which has ended"
+        queued.future = future
+        assert tasks.can_end(later, set()), "a thread goes on, and makes room"
+        hold.open()
+    assert [future.result() for future in futures] == [0, 0]
 
 
 @pytest.mark.parametrize("together", [in_parallel, in_group])

@@ -38,10 +38,10 @@ def test_a_call_that_ends_just_as_it_is_let_go_of(pool, monkeypatch, caplog):
         hear(member, future)
         told.set()
 
-    def forgotten_when_it_is_done(members):
+    def forgotten_when_it_is_done(*args):
         go.set()
         assert done.wait(20)
-        return forgotten(members)
+        return forgotten(*args)
 
     let_go = threading.Event()
     monkeypatch.setattr(scope.Member, "done", hear_late)

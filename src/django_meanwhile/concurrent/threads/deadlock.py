@@ -65,7 +65,10 @@ _waiting: dict[Thread, Wait] = {}  # guarded by _lock
 
 @contextmanager
 def waiting(thread: Thread, awaited: Awaited, *, wake: Callable[[], object]) -> Iterator[Wait]:
-    """Note that the calling ``thread`` waits in the block. ``WouldDeadlock``, before or after, if that is for ever."""
+    """Note that the calling ``thread`` waits in the block. Raises ``WouldDeadlock`` at its end if that was refused.
+
+    It may be from the beginning: the block looks at ``is_refused()`` before it waits, unless ``wake`` acts for good.
+    """
     wait = Wait(awaited, wake)
     with _lock:
         _waiting[thread] = wait
@@ -73,12 +76,11 @@ def waiting(thread: Thread, awaited: Awaited, *, wake: Callable[[], object]) -> 
     for other, its_wait in refused:
         its_wait.error = _error(other, its_wait.awaited)
         its_wait.wake()
-    if not wait.is_refused():
-        try:
-            yield wait
-        finally:
-            with _lock:
-                _waiting.pop(thread, None)
+    try:
+        yield wait
+    finally:
+        with _lock:
+            _waiting.pop(thread, None)
     if wait.error is not None:
         raise wait.error
 

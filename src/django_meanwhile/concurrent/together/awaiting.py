@@ -33,9 +33,9 @@ class Ends:
         return f"a call of {self._scope.what}: {member.label if future is None else future.describe_wait()}"
 
     def runner(self) -> Thread | None:
-        """Return the thread that is stuck in one of the calls, if any has begun."""
-        futures = [member.future for member in self.stuck]
-        return next((future.thread for future in futures if future is not None and future.thread is not None), None)
+        """Return the thread that is stuck in the first call; None if that has not begun, and so none of them."""
+        future = self.stuck[0].future
+        return None if future is None else future.thread
 
     def wake(self) -> None:
         """Wake whoever waits: its wait was refused."""

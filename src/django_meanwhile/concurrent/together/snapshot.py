@@ -107,7 +107,7 @@ def export(alias: str) -> Iterator[Snapshot]:
 @contextmanager
 def _place_for_here(alias: str, release: threading.Event | None = None) -> Iterator[None]:
     """In a thread of ours, whose connection counts, wait for a place; but where the thread has one already."""
-    places = getattr(_here, "places", frozenset())
+    places: frozenset[str] = getattr(_here, "places", frozenset())
     if current() is None or alias in places:
         yield
         return
