@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.contenttypes.models import ContentType
-from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.asgi import ASGIHandler, ASGIRequest
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import connections
+from django.db import InterfaceError, connections
 from django.test import Client, RequestFactory
 from django.utils.connection import ConnectionProxy
+from django.views.generic import TemplateView
 
+from django_meanwhile.guard import streams
 from tests.guard import views
+
+from .conftest import is_closed, query
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -126,6 +133,41 @@ def test_what_conn_max_age_keeps_for_the_thread_is_not_told(database, repair, to
         del connections[database]
 
 
+def test_what_is_shared_on_purpose_is_left_alone(database, repair, told):
+    """A live server's connection, which other threads use."""
+    connections[database].inc_thread_sharing()
+    try:
+        answer = Answer("/stream/", database)
+        assert answer.is_open
+        assert answer.read() == b"first last"
+        assert told() == []
+    finally:
+        connections[database].dec_thread_sharing()
+        connections[database].close()
+
+
+def test_closing_that_fails_is_told(database, repair, told, monkeypatch):
+    """With the database's words; the response is sent all the same."""
+
+    def gone() -> None:
+        raise InterfaceError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(connections[database], "close", gone)
+        patched.setattr("django.db.close_old_connections", lambda **_: None)
+        answer = Answer("/stream/", database)
+    assert answer.read() == b"first last"
+    assert "closing it failed: gone" in told()[0]
+
+
+def test_a_view_class_is_named_as_such():
+    """Not as the function that as_view() makes of it."""
+    match = SimpleNamespace(func=TemplateView.as_view())
+    assert streams._view(SimpleNamespace(resolver_match=match)) == "django.views.generic.base.TemplateView"
+    match.func = partial(views.stream)
+    assert streams._view(SimpleNamespace(resolver_match=match)) == "functools.partial"
+
+
 def test_the_test_client_is_no_server(database, repair, told):
     """A test's own connection stays open."""
     connections[database].connect()
@@ -158,6 +200,19 @@ def test_under_asgi_it_is_closed_in_the_thread_that_has_it(database, mode, told,
     assert was_open == [True, mode == "warn"]
     (message,) = told()
     assert message.startswith(f"the streaming response of tests.guard.views.{page} (/{page}/) ")
+
+
+def test_under_asgi_conn_max_age_keeps_nothing(database, repair, told, monkeypatch):
+    """The request's thread ends with it, whatever the setting says."""
+    monkeypatch.setitem(connections.settings[database], "CONN_MAX_AGE", 60)
+    connections[database].close()
+    del connections[database]
+    raw = query(database)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+    streams._look(ASGIRequest(scope, BytesIO()))
+    assert is_closed(raw)
+    assert len(told()) == 1
+    del connections[database]
 
 
 def _keys(database: str) -> list[int]:

@@ -55,7 +55,6 @@ def stop() -> None:
     """Look at none any more. Idempotent."""
     connection_created.disconnect(dispatch_uid=_UID)
     _Settings.watches = _Settings.repairs = False
-    _backends.clear()
 
 
 def keep_for_ever(things: list[Any]) -> None:
@@ -74,9 +73,9 @@ def _live() -> Iterator[BaseDatabaseWrapper]:
 
 
 def _pools() -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each dictionary of pools with each alias in it whose pool is in use."""
+    """Yield each dictionary of pools with each alias in it. ``close_pool()`` takes a pool out of there."""
     for pools in {id(found): found for cls in _backends if (found := getattr(cls, "_connection_pools", None))}.values():
-        yield from ((pools, alias) for alias, pool in list(pools.items()) if not getattr(pool, "closed", False))
+        yield from ((pools, alias) for alias in list(pools))
 
 
 def _in_parent() -> None:
@@ -108,9 +107,7 @@ def _in_child() -> None:
     for connection in list(_live()):
         _inherited.append(connection.connection)
         connection.connection = None
-        connection.run_on_commit = []
         if connection.in_atomic_block:  # the parent's transaction; here there is none
-            _inherited.append(connection)
             del connections[connection.alias]
     for pools, alias in list(_pools()):
         _inherited.append(pools.pop(alias))

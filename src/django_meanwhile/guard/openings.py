@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 
 from .findings import Stack, stack, target
 
-_CURSORS = "_meanwhile_cursors"  # an attribute of connections that were opened under the guard
+_CURSORS = "_meanwhile_cursors"  # an attribute of connections that were opened under the guard: which one, and cursors
 _prepare_cursor = BaseDatabaseWrapper._prepare_cursor  # type: ignore[attr-defined]  # noqa: SLF001 - no public seam
 
 
@@ -40,6 +40,11 @@ class Ledger:
         self.serves = False
 
 
+class _Guard:
+    number = 0
+    """Counts how often it was switched off: what was seen before that is not all that there is."""
+
+
 class _Mine(threading.local):
     def __init__(self) -> None:
         self.ledger = Ledger()
@@ -61,6 +66,7 @@ def start() -> None:
 
 def stop() -> None:
     """Leave Django as it was. Idempotent."""
+    _Guard.number += 1
     connection_created.disconnect(dispatch_uid="django_meanwhile.guard.openings")
     BaseDatabaseWrapper._prepare_cursor = _prepare_cursor  # type: ignore[attr-defined]  # noqa: SLF001
 
@@ -80,22 +86,28 @@ def in_transaction(connection: BaseDatabaseWrapper) -> bool:
 
 def is_being_read(connection: BaseDatabaseWrapper) -> bool:
     """Whether somebody holds a cursor on it that is not closed, or that may not be: a begun ``iterator()``, say."""
-    cursors = getattr(connection, _CURSORS, None)
+    cursors = _cursors_of(connection)
     return cursors is None or any(not getattr(cursor, "closed", False) for cursor in list(cursors))
+
+
+def _cursors_of(connection: BaseDatabaseWrapper) -> WeakSet[Any] | None:
+    """Return those that live; None: not all of them have been seen."""
+    number, cursors = getattr(connection, _CURSORS, (None, None))
+    return cursors if number == _Guard.number else None
 
 
 def _opened(connection: BaseDatabaseWrapper, **_: Any) -> None:
     if connection.allow_thread_sharing:  # it outlives its thread on purpose, and is not the thread's own
         return
-    setattr(connection, _CURSORS, WeakSet())
+    setattr(connection, _CURSORS, (_Guard.number, WeakSet()))
     _mine.ledger.opened[connection.alias] = Opening(connection, stack(), target())
 
 
 def _prepare_watched_cursor(connection: BaseDatabaseWrapper, cursor: Any) -> Any:
-    cursors = getattr(connection, _CURSORS, None)
+    cursors = _cursors_of(connection)
     if cursors is not None:
         try:
             cursors.add(cursor)
         except TypeError:  # a driver whose cursors cannot be referred to weakly: nothing can be said about this one
-            setattr(connection, _CURSORS, None)
+            delattr(connection, _CURSORS)
     return _prepare_cursor(connection, cursor)

@@ -81,12 +81,10 @@ class _End:
         self.ledger = my_ledger()
 
     def is_in_force(self) -> bool:
-        """Whether this is its process, and the guard is still the one that made it."""
-        return self.process == os.getpid() and self.generation == _End.generation
+        """Whether the guard is still the one that made it."""
+        return self.generation == _End.generation
 
     def __del__(self) -> None:
-        if sys.is_finalizing():
-            return
         left = [opening for opening in self.ledger.opened.values() if is_open(opening.connection)]
         is_mine = self.ident == threading.get_ident()
         if self.process != os.getpid():
@@ -116,15 +114,11 @@ def _registered(thread: threading.Thread) -> Iterator[None]:
     What logs in here, psycopg's pool for one, would else make a dummy of it that nobody removes.
     """
     active: dict[int, threading.Thread] = getattr(threading, "_active", {})
-    ident = threading.get_ident()
-    added = ident not in active
-    if added:
-        active[ident] = thread
+    active[threading.get_ident()] = thread
     try:
         yield
     finally:
-        if added:
-            active.pop(ident, None)
+        active.pop(threading.get_ident(), None)
 
 
 def _look(opening: Opening, thread: str, *, serves: bool) -> None:
