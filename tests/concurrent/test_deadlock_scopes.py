@@ -287,10 +287,18 @@ def test_a_task_that_ends_its_own_group(pool, caplog):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_circle_of_scopes_alone(pool, database):
+@pytest.mark.parametrize("last", ["default_executor", "meanwhile-coroutine"])
+def test_a_circle_of_scopes_alone(pool, database, monkeypatch, last):
     """Inside atomic() the pool's thread cannot run its calls itself; what one of them nests never had a thread."""
     pool(max_workers=1)
-    begun = threading.Event()
+    begun, wait = threading.Event(), scope.Scope.wait
+
+    def wait_in_order(*args, **options):
+        if threading.current_thread().name.startswith(last):
+            waits(1)
+        return wait(*args, **options)
+
+    monkeypatch.setattr(scope.Scope, "wait", wait_in_order)
 
     def outer():
         with transaction.atomic(using=database):

@@ -1,12 +1,14 @@
 """What a scope hears of its calls while other threads change what it knows."""
 
+import contextlib
 import threading
 
 import pytest
 
 from django_meanwhile.concurrent import TaskGroup, parallel
-from django_meanwhile.concurrent.threads import executor
-from django_meanwhile.concurrent.together import gathering, scope
+from django_meanwhile.concurrent.threads import deadlock
+from django_meanwhile.concurrent.threads import executor as executors
+from django_meanwhile.concurrent.together import calls, gathering, scope
 from tests.playground import eventually
 
 
@@ -15,9 +17,9 @@ def pool(monkeypatch, settings):
     """Replace the process's pool by one of these settings."""
 
     def replace(**concurrent):
-        monkeypatch.setattr(executor, "_default", None)
+        monkeypatch.setattr(executors, "_default", None)
         settings.MEANWHILE = {"CONCURRENT": concurrent}
-        return executor.default_executor()
+        return executors.default_executor()
 
     return replace
 
@@ -68,3 +70,61 @@ def test_a_turn_that_found_no_room_is_taken_later(pool):
     assert second.result() == 0
     assert other.exception(20) is None
     hold.join(20)
+
+
+@pytest.fixture
+def as_a_wait_begins(monkeypatch):
+    """Have something done once, when a wait is seen and has not begun."""
+
+    def replace(function):
+        todo, begin = [function], deadlock.waiting
+
+        @contextlib.contextmanager
+        def begin_late(*args, **options):
+            with begin(*args, **options) as wait:
+                while todo:
+                    todo.pop()()
+                yield wait
+
+        monkeypatch.setattr(deadlock, "waiting", begin_late)
+
+    return replace
+
+
+def test_a_call_that_ends_just_as_the_wait_for_it_begins(pool, executor, gate, as_a_wait_begins):
+    """In a thread of a pool, which asks once more before it sleeps: nobody would wake it."""
+    pool()
+    work, waited = gate("worked"), []
+
+    def end_it():
+        work.open()
+        eventually(lambda: not waited[0].alive, what="it has ended")
+
+    class Waited(gathering.Gathering):
+        def run(self):
+            waited.append(self)
+            return super().run()
+
+    as_a_wait_begins(end_it)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls, "Gathering", Waited)
+        assert executor(1).submit(parallel, work).result(20) == ("worked",)
+
+
+def test_a_task_that_is_created_just_as_the_wait_begins(pool, as_a_wait_begins):
+    """The thread that waits is the only one that is free to run it."""
+    shared, ran = pool(max_workers=2), threading.Event()
+
+    def nest():
+        with TaskGroup() as group:
+            first = group.create_task(ran.wait, 20)
+
+            def create():
+                other = threading.Thread(target=group.create_task, args=[ran.set])
+                other.start()
+                other.join(20)
+
+            as_a_wait_begins(create)
+        return first.result()
+
+    assert shared.submit(nest).result(30) is True

@@ -19,7 +19,8 @@ from ...core.text import class_path, describe, summary
 from ..admission import Call, label_of
 from ..threads.future import Future
 from ..threads.thread import run_plainly
-from .scope import FULL, STOP_WITHIN, Member, Scope, error_of
+from .endings import error_of
+from .scope import FULL, STOP_WITHIN, Member, Scope
 
 if TYPE_CHECKING:
     from ..context import Surroundings

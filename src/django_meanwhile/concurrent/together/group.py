@@ -27,8 +27,9 @@ from ..threads.lending import executor_for_here
 from ..threads.thread import Thread, run_plainly
 from ..transactions import refuse_inside_transaction, runs_inline
 from ..waiting import refuse_on_a_loop
+from .endings import ShuttingDown, came_of_stopping
 from .options import max_workers_of
-from .scope import BASE, FULL, Member, Scope, ShuttingDown, came_of_stopping
+from .scope import BASE, FULL, Member, Scope
 
 P = ParamSpec("P")
 T = TypeVar("T")

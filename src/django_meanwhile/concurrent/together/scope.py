@@ -32,6 +32,7 @@ from ..threads import deadlock
 from ..threads.future import Future
 from ..threads.thread import Thread, current
 from .awaiting import Ends
+from .endings import came_of_stopping, error_of
 
 logger = logs.get_logger("concurrent")
 
@@ -41,17 +42,11 @@ AGAIN = 0.2
 STOP_WITHIN = 1.0
 """Seconds that a stopped call has to end before it is said to be still running, where somebody is not to wait."""
 
-_QUERY_CANCELED = "57014"  # PostgreSQL's SQLSTATE
-_SQLITE_INTERRUPT = 9
 BASE = (KeyboardInterrupt, SystemExit)
 """What is raised as itself, in no group."""
 
 FULL = 0.01
 """Seconds after which a full queue is tried again, if no call of the scope ends before."""
-
-
-class ShuttingDown(RuntimeError):
-    """A call that came too late, because the scope is being stopped."""
 
 
 class Member:
@@ -369,31 +364,6 @@ class Scope:
                 del errors  # its frame is in the traceback: a cycle that keeps every local alive
         if self.is_cancelled:
             raise futures.CancelledError(f"{self.what} was stopped, because the call that it is a part of was.")
-
-
-def came_of_stopping(error: BaseException) -> bool:
-    """Whether an error is, or was raised because of, a cancelled call or query."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        if isinstance(link, futures.CancelledError | asyncio.CancelledError | ShuttingDown):
-            return True
-        if isinstance(link, BaseExceptionGroup) and all(map(came_of_stopping, link.exceptions)):
-            return True
-        state = getattr(link, "sqlstate", None) or getattr(link, "pgcode", None)
-        if state == _QUERY_CANCELED or getattr(link, "sqlite_errorcode", None) == _SQLITE_INTERRUPT:
-            return True
-        link = link.__cause__ or link.__context__
-    return False
-
-
-def error_of(future: Any) -> BaseException | None:
-    """Return what a future that is done has failed with; None if it did not, or was cancelled."""
-    if isinstance(future, futures.Future) and future._exception is None:  # noqa: SLF001 - nearly always, and a lock less
-        return None
-    error: BaseException | None = None if future.cancelled() else future.exception()
-    return error
 
 
 def cancel(future: Any) -> bool:
