@@ -62,18 +62,24 @@ def _is_spawned(process: psutil.Process) -> bool:
         return False
 
 
-def ask_slowly(served: Served, key: str) -> tuple[threading.Thread, list[Any]]:
-    """Ask, in a thread, for a page that takes until the file named ``key`` is there; return once it runs."""
+def ask(served: Served, path: str) -> tuple[threading.Thread, list[Any]]:
+    """Ask for a page in a thread; in the list will be its body, or the error."""
     answers: list[Any] = []
 
-    def ask() -> None:
+    def get() -> None:
         try:
-            answers.append(served.get(f"/slow/{key}/", timeout=60))
+            answers.append(served.get(path, timeout=180))
         except OSError as error:
             answers.append(error)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=get)
     thread.start()
+    return thread, answers
+
+
+def ask_slowly(served: Served, key: str) -> tuple[threading.Thread, list[Any]]:
+    """Ask, in a thread, for a page that takes until the file named ``key`` is there; return once it runs."""
+    thread, answers = ask(served, f"/slow/{key}/")
     eventually(lambda: said(served.project, "asked", key), within=30)
     return thread, answers
 

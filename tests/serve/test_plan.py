@@ -125,7 +125,7 @@ def test_tls_takes_two_files(tmp_path) -> None:
         plan(tls_certificate=str(file), tls_key=str(file))
 
 
-@pytest.mark.parametrize(("version", "said"), [(None, "not installed"), ("2.6.9", "2.6.9 is installed"), ("x", "x is")])
+@pytest.mark.parametrize(("version", "said"), [(None, "not installed"), ("2.8.5", "2.8.5 is installed"), ("x", "x is")])
 def test_without_granian_there_is_one_line(monkeypatch: pytest.MonkeyPatch, version: str | None, said: str) -> None:
     """Missing or too old: a CommandError with the line to install it, before anything else is tried."""
 
@@ -143,8 +143,8 @@ def test_without_granian_there_is_one_line(monkeypatch: pytest.MonkeyPatch, vers
     assert said in str(no.value)
 
 
-@pytest.mark.parametrize("version", ["2.7.0", "2.10.1", "3.0rc1"])
+@pytest.mark.parametrize("version", ["2.8.6", "2.8.10", "2.10.1", "3.0rc1"])
 def test_newer_ones_are_taken(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    """From 2.7 on, compared as numbers."""
+    """From 2.8.6 on, compared as numbers."""
     monkeypatch.setattr(command.metadata, "version", lambda name: version)
     assert command.granian_version() == version

@@ -1,39 +1,46 @@
 """The first process: starts Granian's server processes, hears what they tell, heeds signals. Runs no request.
 
 Called by the command ``serve`` once the socket listens. Server processes are spawned, not forked: each loads the code
-that is there when it starts, so a reload serves new code, and nothing of this process is shared but the socket.
+that is there when it starts, so a reload serves new code, and nothing of this process is shared but the socket. Nor are
+its handlers of signals: a forked process that is told to end before it has its own runs those of the first one, and
+serves for ever.
 
 ::
 
     SIGTERM, SIGINT   no more connections; requests that run are answered within ``graceful_timeout``; a second: now
     SIGHUP            new server processes with the new code, then the old ones end; while files are watched: as SIGTERM
+
+A handler of a signal only enqueues what was asked for. A thread heeds it, and sees to the end: what lives after
+``graceful_timeout`` is killed.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Literal
 
-from granian import Granian
-from granian._granian import SocketHolder
 from granian.constants import Interfaces
 from granian.errors import ConfigurationError
 from granian.log import LogLevels
 
 from .. import logs
+from ..conf import real_clock
 from . import records
 from .application import Order, load
 from .plan import ServePlan
+from .server import Server, check, tell_of_kill
 
 logger = logs.get_logger("server")
 
@@ -43,38 +50,22 @@ DEVELOPMENT_GRACE = 2.0
 OVERLAP = 3.0
 """Seconds that old server processes go on beside the new ones at SIGHUP: for the new ones to load the project."""
 
-
-class _Server(Granian):  # type: ignore[misc, valid-type]
-    """Granian, with our socket in place of one for each server process."""
-
-    def __init__(self, *args: Any, listener: socket.socket, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._listener = listener
-
-    def _init_shared_socket(self) -> None:
-        """Share ours, as Granian itself shares one on systems without SO_REUSEPORT.
-
-        With a socket for each process, those connections are reset that a process has not accepted when it ends, two
-        servers may share a port unawares, and there is nobody to ask between the end of one process and the next.
-        """
-        self._sfd = self._listener.fileno()
-        is_unix = self._listener.family == getattr(socket, "AF_UNIX", None)
-        self._shd = SocketHolder(self._sfd, is_unix, self.backlog)  # type: ignore[call-arg]  # its stub lacks them
-        self._ssp = None
-        self._sso: socket.socket | None = self._listener
+ASKED_AGAIN = 0.1
+"""Seconds until Granian is asked for the end once more: between its questions it forgets what it was asked."""
 
 
 class Main:
     """See the module. ``failure`` says why it ended by itself."""
 
     def __init__(self, plan: ServePlan, listener: socket.socket, *, traceback: bool = False) -> None:
+        check()
         settings = plan.settings
         self._plan = plan
+        self._asked: queue.SimpleQueue[Literal["end", "reload"]] = queue.SimpleQueue()
         self._is_ending = False
-        self._is_ready = threading.Event()
+        self._is_over = threading.Event()
         self.failure = ""
         self._heard, told = multiprocessing.get_context("spawn").Pipe(duplex=False)
-        self._told = told
         grace = min(settings.graceful_timeout, DEVELOPMENT_GRACE) if settings.reload else settings.graceful_timeout
         self._order = Order(
             interface=plan.interface,
@@ -87,9 +78,10 @@ class Main:
             told=told,
         )
         threads = {"blocking_threads": plan.threads} if plan.interface == "wsgi" else {"runtime_threads": plan.threads}
-        self._server = _Server(
+        self._server = Server(
             plan.application or "django",
             listener=listener,
+            grace=grace,
             interface=Interfaces.WSGI if plan.interface == "wsgi" else Interfaces.ASGI,
             address=plan.address.host or "localhost",
             port=listener.getsockname()[1] if plan.address.host else 0,
@@ -108,7 +100,6 @@ class Main:
             respawn_interval=0.0 if settings.reload else OVERLAP,
             workers_lifetime=settings.worker_lifetime,
             workers_max_rss=settings.worker_max_rss,
-            workers_kill_timeout=grace,
         )
         records.connect(settings.log_level, lambda: self._is_ending)
         logs.ensure_handler(records.level_of(settings.log_level))
@@ -118,6 +109,7 @@ class Main:
         multiprocessing.set_start_method("spawn", force=True)
         self._server.on_startup(self._take_signals)
         threading.Thread(target=self._hear, args=(self._heard,), name="meanwhile-server", daemon=True).start()
+        threading.Thread(target=self._heed, name="meanwhile-signals", daemon=True).start()
         try:
             self._server.serve(target_loader=partial(load, self._order), wrap_loader=False)
         except ConfigurationError as error:
@@ -125,39 +117,59 @@ class Main:
         except SystemExit as end:  # of a server process that ended by itself, even after a signal
             if end.code and not self._is_ending:
                 self.failure = self.failure or "server processes end as soon as they are started; see above"
+        finally:
+            self._is_over.set()
 
     def _hear(self, heard: Connection) -> None:
         while True:
             word, text = heard.recv()
             if word == "changed":
                 self._server.signal_handler_reload()
-            elif word == "broken":
-                self.failure = text
-                self._end()
-            else:
+            elif word == "ready":
                 logger.info("server process %s has loaded the project", text)
+            elif not self._is_ending:  # the second one that is broken asks for nothing more
+                self.failure = text
+                self._ask_to_end()
 
-    # --- signals, in the main thread ------------------------------------------------------
+    # --- signals: handled in the main thread, heeded in one of their own ---------------------
 
     def _take_signals(self) -> None:
         """After Granian has set its own handlers."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_end)
+            signal.signal(number, self._ask_to_end)
         if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, self._on_end if self._plan.settings.reload else self._on_reload)
+            signal.signal(signal.SIGHUP, self._ask_to_end if self._plan.settings.reload else self._ask_to_reload)
 
-    def _on_end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler's
-        if self._is_ending:
-            for process in multiprocessing.active_children():
-                process.kill()
-        self._end()
-
-    def _end(self) -> None:
+    def _ask_to_end(self, number: int = 0, frame: FrameType | None = None) -> None:  # noqa: ARG002 - a handler's
         self._is_ending = True
-        self._server.signal_handler_interrupt()
+        self._asked.put("end")
 
-    def _on_reload(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as above
-        threading.Thread(target=self._try_and_reload, name="meanwhile-try", daemon=True).start()
+    def _ask_to_reload(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as above
+        self._asked.put("reload")
+
+    def _heed(self) -> None:
+        while self._asked.get() == "reload":
+            threading.Thread(target=self._try_and_reload, name="meanwhile-try", daemon=True).start()
+        self._see_to_the_end()
+
+    def _see_to_the_end(self) -> None:
+        """Ask Granian for the end until it is there; kill what has not ended in time, or when asked a second time."""
+        clock = real_clock()
+        deadline = clock.monotonic() + self._order.grace
+        is_second = False
+        killed: set[int | None] = set()
+        while not self._is_over.is_set() or multiprocessing.active_children():
+            self._server.signal_handler_interrupt()
+            with suppress(queue.Empty):
+                is_second = self._asked.get(timeout=ASKED_AGAIN) == "end" or is_second
+            if not is_second and clock.monotonic() < deadline:
+                continue
+            for process in multiprocessing.active_children():
+                if process.pid not in killed:
+                    killed.add(process.pid)
+                    process.kill()
+                    if not is_second:
+                        tell_of_kill(process.pid, self._order.grace)
 
     def _try_and_reload(self) -> None:
         """Load the new code in a process of its own first: if it is broken, the old one goes on."""
@@ -172,18 +184,19 @@ _TRY = "import sys; from django_meanwhile.serve.trial import main; main(*sys.arg
 
 
 def try_to_load(order: Order) -> str:
-    """Load the project in a process of its own; return what is wrong, or nothing."""
-    done = subprocess.run(  # noqa: S603 - our own interpreter, our own code
+    """Load the project in a process of its own, which ends with this one; return what is wrong, or nothing."""
+    with subprocess.Popen(  # noqa: S603 - our own interpreter, our own code
         [sys.executable, "-c", _TRY, order.interface, order.application, order.source, *sys.path],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # closed when this process ends, however: then that one ends as well
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
-        check=False,
-    )
-    if not done.returncode:
+    ) as process:
+        told = process.stderr.read() if process.stderr else ""
+        status = process.wait()
+    if not status:
         return ""
-    lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    lines = told.strip().splitlines() or [f"exit status {status}"]
     return lines[-1]

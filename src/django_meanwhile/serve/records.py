@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,8 +20,6 @@ ACCESS_FORMAT = "%(method)s %(path)s %(query_string)s %(protocol)s %(status)d %(
 
 CONFIG: dict[str, Any] = {"version": 1, "incremental": True, "formatters": {}, "handlers": {}, "loggers": {}}
 """For Granian, which would replace the project's handlers by its own: change nothing but its own level."""
-
-HEARD_WITHIN = 0.1
 
 _BESIDE_THE_POINT = (
     "Configuration allows spawning",  # threads that wait for a database are more than cores
@@ -43,10 +40,6 @@ def connect(level: str, is_ending: Callable[[], bool] = lambda: False) -> None:
     if server.level == logging.NOTSET:
         server.setLevel(level_of(level))
     server.addFilter(_Server(is_ending))
-    rust = logging.getLogger(f"{SERVER}.serve")
-    rust.disabled = False
-    rust.setLevel(logging.INFO)  # for _Stopping to see it; what LOGGING asks for is what passes it
-    rust.addFilter(_Stopping(server))
     if not server.hasHandlers():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(LineFormatter())
@@ -74,24 +67,6 @@ class _Server(logging.Filter):
         if text.startswith("Unexpected exit") and self._is_ending():
             return False
         return not text.startswith(_BESIDE_THE_POINT)
-
-
-class _Stopping(logging.Filter):
-    """Holds up the record by which a process says that it stops, by as much as Granian needs to hear of it.
-
-    It notifies a thread that may not wait yet, and the process then hung until it was killed: on a busy machine more
-    often than not. The record is written in between.
-    """
-
-    def __init__(self, server: logging.Logger) -> None:
-        super().__init__()
-        self._server = server
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """See the class."""
-        if record.getMessage().startswith("Stopping worker"):
-            time.sleep(HEARD_WITHIN)
-        return self._server.isEnabledFor(record.levelno)
 
 
 class _Requests(logging.Handler):

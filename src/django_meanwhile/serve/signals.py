@@ -1,8 +1,9 @@
 """A server process heeds its first signal, once, and ends without a noise.
 
 Ctrl-C reaches all processes of a terminal's group, and a service manager may signal each of them; the first process
-then asks for the end as well. SIGINT is the first process's business alone, and of SIGTERM one is enough.
-Called by ``application.load``, in the new process, before Granian sets its own handlers.
+then asks for the end as well. SIGINT is the first process's business alone, and of SIGTERM one is enough. More are too
+many: Granian's handlers write to a channel that has room for two, and the third signal waits there, with the GIL, for
+ever. Called by ``application.load``, in the new process, before Granian sets its own handlers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _told: list[int] = []
 def heed_once(on_end: Callable[[], Any]) -> None:
     """Have Granian set our handlers where it would set its own; call ``on_end`` at the one signal, too."""
     from granian import _signals  # noqa: PLC0415 - this module is imported where there may be no Granian
-    from granian._granian import WorkerSignal  # noqa: PLC0415
+    from granian._granian import WorkerSignal  # noqa: PLC0415 - as above
 
     def in_loop(loop: asyncio.AbstractEventLoop) -> Any:
         event = WorkerSignal()
@@ -54,8 +55,9 @@ def _end(*functions: Callable[[], Any]) -> None:
 def _leave() -> None:
     """End here if that was asked for.
 
-    Granian's threads may want the interpreter once more while it takes itself apart. Python 3.13 ends such a thread,
-    which Rust answers by aborting the process, with a page of text.
+    The thread of Granian's that has told the main thread of the end comes back to the interpreter to drop what it has,
+    while that takes itself apart. Python ends such a thread, which Rust answers by aborting the process, with a page of
+    text.
     """
     if _told == [os.getpid()]:  # not in a process that this one has forked
         logging.shutdown()

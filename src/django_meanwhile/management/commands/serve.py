@@ -24,8 +24,10 @@ from ...serve.plan import ServePlan, make_plan
 
 INSTALL_SERVER = 'Run: pip install --upgrade "django-meanwhile[serve]"'
 
-OLDEST = (2, 7)
-"""The first Granian whose interface ``serve`` knows."""
+OLDEST = (2, 8, 6)
+"""The first Granian that closes our socket before its processes end. Those of 2.7 may wait for themselves, and up to 2.8.1
+for idle connections, until they are killed.
+"""
 
 DESCRIPTION = """\
 Serves the project with Granian, a server for WSGI and ASGI, in development and in production.
@@ -185,8 +187,8 @@ def granian_version() -> str:
         version = metadata.version("granian")
     except metadata.PackageNotFoundError:
         raise CommandError(f"manage.py serve needs Granian, which is not installed. {INSTALL_SERVER}") from None
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if not found or tuple(map(int, found.groups())) < OLDEST:
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    if not found or tuple(map(int, found.groups("0"))) < OLDEST:
         raise CommandError(
             f"manage.py serve needs Granian {'.'.join(map(str, OLDEST))} or newer; {version} is installed. "
             f"{INSTALL_SERVER}"
