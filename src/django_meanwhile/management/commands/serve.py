@@ -25,8 +25,8 @@ from ...serve.plan import ServePlan, make_plan
 INSTALL_SERVER = 'Run: pip install --upgrade "django-meanwhile[serve]"'
 
 OLDEST = (2, 8, 6)
-"""The first Granian that closes our socket before its processes end. Those of 2.7 may wait for themselves, and up to 2.8.1
-for idle connections, until they are killed.
+"""The first Granian that closes our socket before its processes end. Those of 2.7 may wait for themselves, and those up
+to 2.8.1 for idle connections, until they are killed.
 """
 
 DESCRIPTION = """\
