@@ -3,7 +3,9 @@
 Each wait of these tests has an end, so that a circle that nobody sees fails a test and does not hold it up.
 """
 
+import gc
 import threading
+import weakref
 
 import pytest
 from django.db import transaction
@@ -259,6 +261,41 @@ def test_what_could_never_begin_is_among_the_exceptions_that_are_returned(pool, 
     (error,) = executors.default_executor().submit(hold).result(timeout=PATIENCE)
     assert isinstance(error, WouldDeadlock)
     assert not begun.is_set()
+
+
+@pytest.mark.parametrize("refused", ["call", "scope", "scope that returns it"])
+def test_the_error_leaves_no_cycle_behind(pool, executor, refused):
+    """What it holds is gone when the error is, without the collector."""
+    pool(max_workers=1)
+    small, holds, seen = executor(1), threading.Event(), []
+
+    def outer():
+        assert holds.wait(PATIENCE)
+        if refused != "call":
+            waits(1)
+        try:
+            found = parallel(int, return_exceptions=refused == "scope that returns it")
+            if refused != "call":
+                seen.append(weakref.ref(found[0]))
+        except ExceptionGroup as error:
+            seen.append(weakref.ref(error.exceptions[0]))
+
+    def hold(waited_for):
+        holds.set()
+        if refused == "call":
+            waits(1)
+        try:
+            waited_for.result()
+        except WouldDeadlock as error:
+            seen.append(weakref.ref(error))
+
+    gc.collect()
+    gc.disable()
+    try:
+        executors.default_executor().submit(hold, small.submit(outer)).result(timeout=PATIENCE)
+        eventually(lambda: [reference() for reference in seen] == [None], what="it is gone")
+    finally:
+        gc.enable()
 
 
 def test_a_call_that_waits_for_room_is_refused_as_well(pool, executor):

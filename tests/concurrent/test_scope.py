@@ -56,20 +56,31 @@ def test_a_call_that_ends_just_as_it_is_let_go_of(pool, monkeypatch, caplog):
     assert "fail failed after it had been given up" in caplog.text
 
 
-def test_a_turn_that_found_no_room_is_taken_later(pool):
+@pytest.mark.parametrize("when_full", ["wait", "reject"])
+def test_a_turn_that_found_no_room_is_taken_later(pool, monkeypatch, when_full):
     """A task's turn comes when others have filled the queue: whoever waits for the group looks until there is room."""
-    shared = pool(max_workers=1, max_queued=1)
-    first, begun = threading.Event(), threading.Event()
-    with TaskGroup(max_workers=1) as group:
-        group.create_task(lambda: (begun.set(), first.wait(20)))
-        second = group.create_task(int)
-        assert begun.wait(20)
-        other = shared.submit(eventually, lambda: group._scope.changed._waiters, what="the block is being waited for")
-        hold = threading.Thread(target=lambda: (eventually(lambda: group._scope.changed._waiters), first.set()))
-        hold.start()
-    assert second.result() == 0
-    assert other.exception(20) is None
-    hold.join(20)
+    default, first, results = pool(max_workers=2, when_full=when_full), threading.Event(), []
+    shared = default._pool
+    is_full, answers = shared.is_full, [True, True]  # when the turn comes, and when whoever waits was told of that
+    monkeypatch.setattr(shared, "is_full", lambda: answers.pop() if answers else is_full())
+
+    def run():
+        with TaskGroup(max_workers=1) as group:
+            group.create_task(first.wait, 20)
+            second = group.create_task(int)
+            scopes.append(group._scope)
+        results.append(second.result())
+
+    scopes = []
+    # A thread of a pool that waits runs itself what finds no room; but not if that is to be rejected.
+    place = run if when_full == "wait" else lambda: default.submit(run).result(20)
+    running = threading.Thread(target=place, daemon=True)
+    running.start()
+    eventually(lambda: scopes and scopes[0].changed._waiters, what="the block waits")
+    first.set()
+    running.join(20)
+    assert results == [0]
+    assert not answers
 
 
 @pytest.fixture

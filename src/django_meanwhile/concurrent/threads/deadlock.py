@@ -81,8 +81,12 @@ def waiting(thread: Thread, awaited: Awaited, *, wake: Callable[[], object]) -> 
     finally:
         with _lock:
             _waiting.pop(thread, None)
-    if wait.error is not None:
-        raise wait.error
+    error, wait.error = wait.error, None
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error  # or it would hold itself, through this frame
 
 
 def _error(thread: Thread, awaited: Awaited) -> WouldDeadlock:

@@ -180,6 +180,7 @@ class Gathering(Scope):
             self.raise_errors(self._failure())
             return tuple(result_of(future) for future in futures)
         finally:
+            self.given_up.clear()  # a future leads to its scope
             del futures
 
     def _failure(self) -> str:

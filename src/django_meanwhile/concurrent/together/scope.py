@@ -340,10 +340,10 @@ class Scope:
         error.__traceback__ = None  # frames of ours, through which it would hold itself
         with self.lock:
             self.errors.append((stuck[0].place, error))
-            self.given_up.update((member.future, error) for member in stuck)
         if self._stops:
             self.stop()
         else:
+            self.given_up.update((member.future, error) for member in stuck)
             self.stop_members(stuck)
 
     # --- the sum ---
