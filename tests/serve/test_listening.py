@@ -1,5 +1,6 @@
 """The socket, or one line that says why there is none."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -8,12 +9,13 @@ import pytest
 from django.core.management.base import CommandError
 
 from django_meanwhile.core.address import Address, parse_address
-from django_meanwhile.serve.listening import listen, remove
+from django_meanwhile.serve.listening import SPREADS, listen, remove
 
 
 def test_it_listens_and_is_inherited() -> None:
     """Connections are taken in at once, before any server process is there; the descriptor passes to processes."""
-    with listen(Address(host="127.0.0.1", port=0), 128) as listener:
+    (made,) = listen(Address(host="127.0.0.1", port=0), 128)
+    with made as listener:
         assert listener.get_inheritable()
         with socket.create_connection(listener.getsockname(), timeout=5):
             pass
@@ -23,7 +25,8 @@ def test_ipv6() -> None:
     """Brackets make it IPv6."""
     if not socket.has_ipv6:
         pytest.skip("this Python has no IPv6")
-    with listen(parse_address("[::1]:0"), 128) as listener:
+    (made,) = listen(parse_address("[::1]:0"), 128)
+    with made as listener:
         assert listener.family == socket.AF_INET6
 
 
@@ -36,6 +39,31 @@ def test_a_port_that_somebody_has() -> None:
         port = other.getsockname()[1]
         with pytest.raises(CommandError, match=rf"another process listens .* manage.py serve 127.0.0.1:{port + 1}"):
             listen(Address(host="127.0.0.1", port=port), 128)
+        with pytest.raises(CommandError, match="another process listens"):
+            listen(Address(host="127.0.0.1", port=port), 128, 2)
+
+
+@pytest.mark.skipif(not SPREADS, reason="this system does not spread connections among sockets")
+def test_connections_are_spread_among_the_sockets_of_the_processes() -> None:
+    """Each has its share of a hundred: one that has none would be the bad luck of 1 to 10 to the 29th."""
+    listeners = listen(Address(host="127.0.0.1", port=0), 128, 2)
+    with contextlib.ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        assert len({listener.getsockname() for listener in listeners}) == 1
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(listeners[0].getsockname(), timeout=5))
+        counts = []
+        for listener in listeners:
+            accepted = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.close()
+                    accepted += 1
+            counts.append(accepted)
+        assert sum(counts) == 100
+        assert min(counts) > 0
 
 
 @pytest.mark.parametrize(
@@ -67,11 +95,11 @@ def test_a_host_that_nobody_knows() -> None:
 def test_a_unix_socket_of_a_server_that_lives(tmp_path) -> None:
     """Is left alone; one that a dead server left behind is replaced; ours is removed at the end, not another's."""
     address = Address(path=str(tmp_path / "s.sock"))
-    first = listen(address, 128)
+    (first,) = listen(address, 128)
     with pytest.raises(CommandError, match="another process listens there already"):
         listen(address, 128)
     first.close()  # killed: the file stays
-    second = listen(address, 128)
+    (second,) = listen(address, 128)
     remove(address, first)
     assert (tmp_path / "s.sock").exists()
     second.close()

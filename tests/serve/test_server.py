@@ -22,7 +22,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 def _main(listener: socket.socket) -> main.Main:
-    return main.Main(make_plan(ServerSettings(), {"interface": "wsgi"}), listener)
+    return main.Main(make_plan(ServerSettings(), {"interface": "wsgi"}), [listener])
 
 
 def test_the_private_names_are_there() -> None:

@@ -1,6 +1,8 @@
 """``manage.py serve`` answers, WSGI and ASGI, as the settings and the command line say."""
 
 import contextlib
+import http.client
+import json
 import shutil
 import socket
 import ssl
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from django_meanwhile.serve.listening import SPREADS
 from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
 from tests.ports import free_port
@@ -43,6 +46,23 @@ def test_it_serves_the_project(site: Project, interface: str) -> None:
     assert f"http://127.0.0.1:{served.port}/" in served.running.log
     assert served.running.stop() == 0, served.running.log
     eventually(lambda: not site.processes(), within=5, what="nothing is left")
+
+
+@pytest.mark.skipif(not SPREADS, reason="this system does not spread connections among sockets")
+@pytest.mark.parametrize("interface", BOTH)
+def test_connections_that_are_kept_alive_are_spread_over_the_processes(site: Project, interface: str) -> None:
+    """On one socket, one process would have them all. Of forty by luck: 1 in 10 to the 11th."""
+    served = serve(site, interface, "--workers=2")
+    eventually(lambda: len(served.workers()) == 2, within=20)
+    with contextlib.ExitStack() as stack:
+        kept = [http.client.HTTPConnection("127.0.0.1", served.port, timeout=60) for _ in range(40)]
+        answered = set()
+        for connection in kept:
+            stack.callback(connection.close)
+            connection.request("GET", "/inside/")
+            answered.add(json.loads(connection.getresponse().read())["pid"])
+    assert answered == {process.pid for process in served.workers()}
+    served.running.stop()
 
 
 def test_the_settings_are_the_defaults_of_the_flags(site: Project) -> None:

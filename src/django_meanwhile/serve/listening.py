@@ -1,7 +1,12 @@
-"""The listening socket: made by the first process before it starts another, and inherited by all of them.
+"""The listening sockets: made by the first process before it starts another, and inherited by the server processes.
 
-So an address that cannot be had is one line and nothing is left running; connections wait in the one queue of the
-socket while a server process is replaced, and are not refused. Called by the command ``serve``.
+So an address that cannot be had is one line and nothing is left running; connections wait in the queue of a socket
+while a server process is replaced, and are not refused. Called by the command ``serve``.
+
+Several processes on one socket do not share the work: whichever began to wait last is woken first, so that one has
+nearly all connections, and keeps them while they are kept alive. On Linux each process has a socket of its own, on the
+same port, among which the system spreads new connections; elsewhere and with Unix sockets it does not, and there is one
+for all.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import socket
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 from django.core.management.base import CommandError
 
@@ -25,10 +31,19 @@ _REASONS = {
 }
 
 
-def listen(address: Address, backlog: int) -> socket.socket:
-    """Return a socket that listens; ``CommandError`` names the address, the reason and the next step."""
+SPREADS = sys.platform == "linux"
+"""Whether the system spreads connections among the sockets of one port."""
+
+
+def listen(address: Address, backlog: int, processes: int = 1) -> list[socket.socket]:
+    """Return the sockets that listen, one for each process or one for all, each of which may have ``backlog`` waiting.
+
+    ``CommandError`` names the address, the reason and the next step.
+    """
     try:
-        return _listen_on_path(Path(address.path), backlog) if address.path else _listen_on_port(address, backlog)
+        if address.path:
+            return [_listen_on_path(Path(address.path), backlog)]
+        return _listen_on_port(address, backlog, processes if SPREADS else 1)
     except socket.gaierror as error:
         raise CommandError(f"Cannot listen on {address}: the host is unknown ({error.strerror}).") from None
     except OSError as error:
@@ -45,14 +60,34 @@ def remove(address: Address, listener: socket.socket) -> None:
         path.unlink(missing_ok=True)
 
 
-def _listen_on_port(address: Address, backlog: int) -> socket.socket:
+def _listen_on_port(address: Address, backlog: int, number: int) -> list[socket.socket]:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     found.sort(key=lambda each: each[0] != socket.AF_INET)  # "localhost" is 127.0.0.1, as with runserver
     family, _, _, _, place = found[0]
+    first = _listen_at(family, place, backlog)
+    if number == 1:
+        return [first]
+    # One that shares its port would not notice that another server has it already.
+    place = first.getsockname()
+    first.close()
+    listeners: list[socket.socket] = []
+    try:
+        for _ in range(number):
+            listeners.append(_listen_at(family, place, backlog, shares=True))  # noqa: PERF401 - the rest is closed
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _listen_at(family: int, place: Any, backlog: int, *, shares: bool = False) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform != "win32":  # there it would let two servers listen at once
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shares:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(place)
         return _ready(listener, backlog)
     except OSError:

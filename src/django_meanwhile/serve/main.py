@@ -1,8 +1,8 @@
 """The first process: starts Granian's server processes, hears what they tell, heeds signals. Runs no request.
 
-Called by the command ``serve`` once the socket listens. Server processes are spawned, not forked: each loads the code
-that is there when it starts, so a reload serves new code, and nothing of this process is shared but the socket. Nor are
-its handlers of signals: a forked process that is told to end before it has its own runs those of the first one, and
+Called by the command ``serve`` once the sockets listen. Server processes are spawned, not forked: each loads the code
+that is there when it starts, so a reload serves new code, and nothing of this process is shared but the sockets. Nor
+are its handlers of signals: a forked process that is told to end before it has its own runs those of the first one, and
 serves for ever.
 
 ::
@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
@@ -57,7 +58,7 @@ ASKED_AGAIN = 0.1
 class Main:
     """See the module. ``failure`` says why it ended by itself."""
 
-    def __init__(self, plan: ServePlan, listener: socket.socket, *, traceback: bool = False) -> None:
+    def __init__(self, plan: ServePlan, listeners: Sequence[socket.socket], *, traceback: bool = False) -> None:
         check()
         settings = plan.settings
         self._plan = plan
@@ -80,11 +81,11 @@ class Main:
         threads = {"blocking_threads": plan.threads} if plan.interface == "wsgi" else {"runtime_threads": plan.threads}
         self._server = Server(
             plan.application or "django",
-            listener=listener,
+            listeners=listeners,
             grace=grace,
             interface=Interfaces.WSGI if plan.interface == "wsgi" else Interfaces.ASGI,
             address=plan.address.host or "localhost",
-            port=listener.getsockname()[1] if plan.address.host else 0,
+            port=listeners[0].getsockname()[1] if plan.address.host else 0,
             workers=plan.workers,
             **threads,
             backlog=settings.backlog,

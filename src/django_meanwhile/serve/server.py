@@ -8,7 +8,7 @@ The one module, with ``signals``, that uses names of Granian's which are private
 ``SocketHolder``          how a server process takes over a socket that is there
 ``_respawn_workers``      overridden: Granian's goes on when the end is asked for, and then takes up to
                           ``workers`` x (``OVERLAP`` + ``graceful_timeout``) seconds
-``_spawn_worker``         called by that
+``_spawn_worker``         overridden: each process has the socket of its place
 ``set_loop_signals``,     replaced, in each server process: Granian's own handlers block at the third signal
 ``set_sync_signals``
 ``WorkerSignal``          what these return
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module, metadata
 from operator import attrgetter
 from typing import Any
@@ -71,11 +71,11 @@ def _is_there(module: str, name: str) -> bool:
 
 
 class Server(Granian):  # type: ignore[misc, valid-type]
-    """See the module. ``grace``: seconds for the requests of a process that is replaced."""
+    """See the module. ``listeners``: see ``listening``. ``grace``: seconds for the requests of a replaced process."""
 
-    def __init__(self, *args: Any, listener: socket.socket, grace: float, **options: Any) -> None:
+    def __init__(self, *args: Any, listeners: Sequence[socket.socket], grace: float, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._listener = listener
+        self._listeners = listeners
         self._grace = grace
         self._has_been_told = threading.Event()
 
@@ -85,18 +85,26 @@ class Server(Granian):  # type: ignore[misc, valid-type]
         self._has_been_told.set()
 
     def _init_shared_socket(self) -> None:
-        """Share ours, as Granian itself shares one on systems without SO_REUSEPORT.
+        """Hand over ours, as Granian itself hands over one on systems without SO_REUSEPORT.
 
-        With a socket for each process, those connections are reset that a process has not accepted when it ends, two
+        Where each process makes its own, those connections are reset that it has not accepted when it ends, two
         servers may share a port unawares, and there is nobody to ask between the end of one process and the next.
         """
+        self._hand_over(self._listeners[0])
+
+    def _hand_over(self, listener: socket.socket) -> None:
         from granian._granian import SocketHolder  # noqa: PLC0415 - once it is known to be there
 
-        self._sfd = self._listener.fileno()
-        is_unix = self._listener.family == getattr(socket, "AF_UNIX", None)
+        self._sfd = listener.fileno()
+        is_unix = listener.family == getattr(socket, "AF_UNIX", None)
         self._shd = SocketHolder(self._sfd, is_unix, self.backlog)  # type: ignore[call-arg]  # its stub lacks them
         self._ssp = None
-        self._sso: socket.socket | None = self._listener
+        self._sso: socket.socket | None = listener
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Callable[..., Any]) -> Any:
+        """Make a process, on the socket of its place: the one that it replaces had the same."""
+        self._hand_over(self._listeners[idx % len(self._listeners)])
+        return super()._spawn_worker(idx=idx, target=target, callback_loader=callback_loader)
 
     def _respawn_workers(
         self, workers: Iterable[int], spawn_target: Any, target_loader: Callable[..., Any], delay: float = 0

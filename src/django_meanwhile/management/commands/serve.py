@@ -105,17 +105,18 @@ class Command(BaseCommand):
         version = granian_version()
         plan = _plan(options)
         self._look_at_migrations()
-        listener = listen(plan.address, plan.settings.backlog)
+        listeners = listen(plan.address, plan.settings.backlog, plan.workers)
         try:
             from ...serve.main import Main  # noqa: PLC0415 - imports Granian
 
-            main = Main(plan, listener, traceback=options["traceback"] or options["verbosity"] > 1)
+            main = Main(plan, listeners, traceback=options["traceback"] or options["verbosity"] > 1)
             if options["verbosity"]:
-                self._greet(plan, listener.getsockname(), version)
+                self._greet(plan, listeners[0].getsockname(), version)
             main.run()
         finally:
-            listener.close()
-            remove(plan.address, listener)
+            for listener in listeners:
+                listener.close()
+            remove(plan.address, listeners[0])
         if main.failure:
             raise CommandError(f"The project cannot be served: {main.failure}")
 
