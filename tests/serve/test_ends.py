@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -70,6 +71,19 @@ def test_a_signal_to_all_of_its_processes_is_an_orderly_end(site: Project) -> No
     assert served.running.wait(20) == 0, served.running.log
     assert "Unexpected exit" not in served.running.log
     assert "Traceback" not in served.running.log
+
+
+@pytest.mark.parametrize("interface", BOTH)
+def test_idle_connections_do_not_hold_it(site: Project, interface: str) -> None:
+    """One that is kept alive after an answer, and one that has not asked yet: the end does not wait for them."""
+    served = serve(site, interface, "--graceful-timeout=3600")
+    with (
+        socket.create_connection(("127.0.0.1", served.port), timeout=20) as kept_alive,
+        socket.create_connection(("127.0.0.1", served.port), timeout=20),
+    ):
+        kept_alive.sendall(b"GET /ping/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert kept_alive.recv(4096).startswith(b"HTTP/1.1 200")
+        assert served.running.stop() == 0, served.running.log
 
 
 @pytest.mark.parametrize("interface", BOTH)

@@ -156,14 +156,15 @@ def _is_asgi(application: Any) -> bool:
 def _wrapped(application: Any, interface: str) -> Callable[..., Any]:
     """Serve static files under DEBUG, as runserver does; give an ASGI application its lifespan."""
     from django.apps import apps  # noqa: PLC0415 - Django is set up by now
-    from django.conf import settings  # noqa: PLC0415
+    from django.conf import settings  # noqa: PLC0415 - as above
 
     if settings.DEBUG and apps.is_installed("django.contrib.staticfiles"):
-        from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler, StaticFilesHandler  # noqa: PLC0415
+        from django.contrib.staticfiles import handlers  # noqa: PLC0415 - as above
 
-        application = (StaticFilesHandler if interface == "wsgi" else ASGIStaticFilesHandler)(application)
+        wrap = handlers.StaticFilesHandler if interface == "wsgi" else handlers.ASGIStaticFilesHandler
+        application = wrap(application)
     if interface == "asgi":
-        from .lifespan import with_lifespan  # noqa: PLC0415
+        from .lifespan import with_lifespan  # noqa: PLC0415 - of use here only
 
         return with_lifespan(application)
     wrapped: Callable[..., Any] = application
@@ -191,7 +192,7 @@ def _let_the_worker_go() -> None:
     A thread that is waited for at the exit, but not where files are watched: the next process comes at once.
     """
     from .. import embedded  # noqa: PLC0415 - Django is set up by now
-    from ..embedded import serving  # noqa: PLC0415
+    from ..embedded import serving  # noqa: PLC0415 - as above
 
     threading.Thread(
         target=embedded.stop, args=(embedded.GONE_WITHIN,), name="meanwhile-end", daemon=serving.is_runserver()
