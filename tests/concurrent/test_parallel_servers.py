@@ -233,17 +233,27 @@ eventually(lambda: connections_open() == 0, "nothing is open on the server")
 
 
 def test_a_pool_that_callers_have_emptied_says_so_after_its_own_timeout(pooled):
-    """Its one connection is the caller's, who waits: the pool's error, in the group, and the next call is fine."""
-    pooled.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 1, "timeout": 0.3}}
+    """Its one connection is the caller's, who waits: the pool's error, in the group, and the next call is fine. What
+    waits there is not interrupted, but named when the caller's time is up.
+    """
+    pooled.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 1, "timeout": 2}}
     pooled.python(
         SETUP
         + """
+import logging
 from django.db import OperationalError
 ask()
 try:
     parallel(ask)
 except* OperationalError as group:
     assert "PoolTimeout" in repr(group.exceptions[0].__cause__), group
+else:
+    raise AssertionError("there was one")
+logging.getLogger("django_meanwhile").setLevel("CRITICAL")
+try:
+    parallel(ask, timeout=0.1)
+except TimeoutError as error:
+    assert "Still running" in str(error), error
 else:
     raise AssertionError("there was one")
 connection.close()
