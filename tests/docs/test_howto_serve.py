@@ -125,7 +125,7 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     words = shlex.split(unit["Service"]["ExecStart"])
     options = _options(words)
     assert float(unit["Service"]["TimeoutStopSec"]) > ServerSettings().graceful_timeout + 3
-    assert str(options["address"]).startswith(f"unix:/run/{unit['Service']['RuntimeDirectory']}/")
+    assert str(options["address"]).startswith("127.0.0.1:"), "on a Unix socket one process would have most connections"
     product = int(str(options["workers"])) * int(str(options["threads"]))
     assert f"`threads`, {product} here" in PRODUCTION.text
     if not shutil.which("systemd-analyze"):
