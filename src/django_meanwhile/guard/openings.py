@@ -61,14 +61,14 @@ def my_ledger() -> Ledger:
 def start() -> None:
     """Watch what is opened from now on."""
     connection_created.connect(_opened, dispatch_uid="django_meanwhile.guard.openings")
-    BaseDatabaseWrapper._prepare_cursor = _prepare_watched_cursor  # type: ignore[attr-defined]  # noqa: SLF001
+    BaseDatabaseWrapper._prepare_cursor = _prepare_watched_cursor  # type: ignore[attr-defined]  # noqa: SLF001 - as above
 
 
 def stop() -> None:
     """Leave Django as it was. Idempotent."""
     _Guard.number += 1
     connection_created.disconnect(dispatch_uid="django_meanwhile.guard.openings")
-    BaseDatabaseWrapper._prepare_cursor = _prepare_cursor  # type: ignore[attr-defined]  # noqa: SLF001
+    BaseDatabaseWrapper._prepare_cursor = _prepare_cursor  # type: ignore[attr-defined]  # noqa: SLF001 - as above
 
 
 def is_open(connection: BaseDatabaseWrapper) -> bool:

@@ -139,7 +139,7 @@ def _use(databases: Mapping[str, str]) -> None:
 
 def _call(job: Job, results: list[Any]) -> None:
     from ...surroundings import restored, restored_hooks  # noqa: PLC0415 - Django's set-up comes first
-    from ..admission import outcome  # noqa: PLC0415
+    from ..admission import outcome  # noqa: PLC0415 - as above
 
     with restored(job.context) as hooks, restored_hooks(hooks, job.label):
         for item in job.items:

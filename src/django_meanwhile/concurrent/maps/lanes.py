@@ -1,7 +1,7 @@
 """Where a map's calls run: threads of the shared pool, the event loop, the pool of processes, interpreters.
 
 Called by ``mapping`` and ``amapping``, which know when; a lane knows how to start the calls of a piece, to read what
-came of them, and to stop them. ``start`` never waits: it returns None where there is no room just now.
+came of them, and to stop them. ``start`` never waits: it returns False where there is no room just now.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class CoroutineLane:
         """See ``Lane``."""
         piece.future.cancel()
 
-    def help(self, pieces: Any) -> bool:  # noqa: ARG002
+    def help(self, pieces: Any) -> bool:  # noqa: ARG002 - as ``Lane`` has it
         """See ``Lane``. A loop's thread is never one of the pool's."""
         return False
 
@@ -156,7 +156,7 @@ class RemoteLane:
         """See ``Lane``."""
         getattr(piece.future, "stop", piece.future.cancel)()
 
-    def help(self, pieces: Iterable[Piece]) -> bool:  # noqa: ARG002
+    def help(self, pieces: Iterable[Piece]) -> bool:  # noqa: ARG002 - as ``Lane`` has it
         """See ``Lane``. Nobody here is needed."""
         return False
 

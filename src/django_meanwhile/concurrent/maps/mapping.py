@@ -257,6 +257,7 @@ def is_coroutine_function(function: Any) -> bool:
     inner = function
     while hasattr(inner, "func") and hasattr(inner, "keywords"):
         inner = inner.func
+    # An object whose __call__ is a coroutine function; whether it can be called is asked elsewhere.
     return iscoroutinefunction(inner) or iscoroutinefunction(getattr(inner, "__call__", None))  # noqa: B004
 
 

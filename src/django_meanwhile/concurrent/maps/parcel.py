@@ -75,7 +75,7 @@ class _Pickler(pickle.Pickler):
             _refuse_unimportable(value)
         elif isinstance(value, Model):
             raise _Refused(  # the label is all of it that costs no query
-                f"an instance of {value._meta.label} would be a copy of what the row was here, and its "  # noqa: SLF001
+                f"an instance of {value._meta.label} would be a copy of what the row was here, and its "  # noqa: SLF001 - documented
                 "save() there would write that back. Pass its pk, and fetch it in the function"
             )
         elif isinstance(value, QuerySet | RawQuerySet | Manager):
@@ -115,12 +115,12 @@ def _shown(items: list[Any]) -> str:
 def unpack(pickled: bytes, label: str) -> tuple[list[Any], BaseException | None]:
     """Return the results of a pickled ``Reply``, and what was raised after them, the child's traceback as its cause."""
     reply: Reply = pickle.loads(pickled)  # noqa: S301 - of a child of ours
-    results: list[Any] = pickle.loads(reply.results)  # noqa: S301
+    results: list[Any] = pickle.loads(reply.results)  # noqa: S301 - as above
     if reply.failure is None:
         return results, None
     error: BaseException
     if reply.failure.error is not None:
-        error = pickle.loads(reply.failure.error)  # noqa: S301
+        error = pickle.loads(reply.failure.error)  # noqa: S301 - as above
     else:
         error = ProcessFailed(f"{label}: {reply.failure.shown}")
     error.__cause__ = InTheChild(reply.failure.text)

@@ -105,7 +105,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     env={**os.environ, "DJANGO_SETTINGS_MODULE": settings_module()},
                 )
-            except BaseException:
+            except BaseException:  # re-raised: no descriptor is left behind, whatever it was
                 ours.close()
                 os.close(leash)
                 raise
@@ -189,7 +189,7 @@ class Pool:
                 self._dispatch()
                 if self._children:
                     self._wait()
-        except BaseException as error:
+        except BaseException as error:  # whatever it was, those who wait for a reply are told
             logger.exception("the processes of parallel_map() ended by an error of their own")
             self._end_all(error)
 
@@ -347,6 +347,7 @@ def _close() -> None:
 
 
 def _forget() -> None:
+    """In a forked child: the pool is the parent's, and another thread of it may have had the lock."""
     global _pool, _pool_lock
     if _pool is not None:
         _pool.forget()
