@@ -52,6 +52,24 @@ def test_a_request_that_runs_is_answered(site: Project, interface: str, number: 
     assert "Unexpected exit" not in served.running.log
 
 
+def test_who_comes_while_it_ends_is_refused(site: Project) -> None:
+    """Four processes, one of which still answers: a connection is refused at once, by whichever socket it would have
+    been; none waits for a process that is gone.
+    """
+    served = serve(site, "--workers=4")
+    thread, answers = ask_slowly(served, "last")
+    served.running.send(signal.SIGTERM)
+    eventually(lambda: len(served.workers()) == 1, within=20, what="the others have ended")
+    eventually(lambda: _refuses(served), within=20)
+    for _ in range(40):
+        with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+            client.connect(("127.0.0.1", served.port))
+    (site.path / "last").touch()
+    thread.join(20)
+    assert answers == ["at last"]
+    assert served.running.wait(20) == 0, served.running.log
+
+
 def _refuses(served: Served) -> bool:
     try:
         served.get("/ping/", timeout=1)

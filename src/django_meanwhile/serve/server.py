@@ -5,6 +5,7 @@ The one module, with ``signals``, that uses names of Granian's which are private
 ========================  ======================================================================================
 ``_init_shared_socket``   overridden: Granian makes a socket for each process, which resets connections; see there.
                           It leaves what it has made in ``_sfd``, ``_shd``, ``_ssp`` and ``_sso``
+``_drop_shared_socket``   overridden: Granian closes one socket at its end, and we have several
 ``SocketHolder``          how a server process takes over a socket that is there
 ``_respawn_workers``      overridden: Granian's goes on when the end is asked for, and then takes up to
                           ``workers`` x (``OVERLAP`` + ``graceful_timeout``) seconds
@@ -38,10 +39,13 @@ TESTED = "2.8.6 and 2.8.7"
 """Versions of Granian that the tests of ``serve`` have passed with."""
 
 PRIVATE = {
-    "granian": ("Granian._init_shared_socket", "Granian._respawn_workers", "Granian._spawn_worker"),
+    "granian": (
+        "Granian._init_shared_socket", "Granian._drop_shared_socket", "Granian._respawn_workers",
+        "Granian._spawn_worker",
+    ),
     "granian._granian": ("SocketHolder", "WorkerSignal"),
     "granian._signals": ("set_loop_signals", "set_sync_signals"),
-}
+}  # fmt: skip
 """By module; see above."""
 
 LOOKED_AT = 0.05
@@ -105,6 +109,15 @@ class Server(Granian):  # type: ignore[misc, valid-type]
         """Make a process, on the socket of its place: the one that it replaces had the same."""
         self._hand_over(self._listeners[idx % len(self._listeners)])
         return super()._spawn_worker(idx=idx, target=target, callback_loader=callback_loader)
+
+    def _drop_shared_socket(self) -> None:
+        """Close all of ours, as Granian closes its one at the beginning of the end.
+
+        One that is left open takes connections that nobody will accept any more: they hang, and are then reset.
+        """
+        for listener in self._listeners:
+            listener.close()
+        self._sso = None
 
     def _respawn_workers(
         self, workers: Iterable[int], spawn_target: Any, target_loader: Callable[..., Any], delay: float = 0
