@@ -1,4 +1,4 @@
-"""The options that ``parallel()``, ``parallel_map()`` and ``TaskGroup`` have in common, checked.
+"""The options that ``parallel()`` and ``TaskGroup`` have in common, checked.
 
 Called by ``calls`` and ``group``, before anything has started.
 """
