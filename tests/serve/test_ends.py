@@ -35,6 +35,21 @@ urlpatterns = [
 """
 
 
+MISSES_ONE = """
+from django_meanwhile.serve import signals
+from tests.project.urls import urlpatterns
+
+heed, missed = signals._end, []
+
+def miss_the_first(*functions):
+    if missed:
+        heed(*functions)
+    missed.append(True)
+
+signals._end = miss_the_first
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda value: value.name)
 @pytest.mark.parametrize("interface", BOTH)
 def test_a_request_that_runs_is_answered(site: Project, interface: str, number: int) -> None:
@@ -50,6 +65,16 @@ def test_a_request_that_runs_is_answered(site: Project, interface: str, number: 
     assert served.running.wait(20) == 0, served.running.log
     eventually(lambda: not site.processes(), within=5, what="nothing is left")
     assert "Unexpected exit" not in served.running.log
+
+
+@pytest.mark.parametrize("interface", BOTH)
+def test_a_process_that_misses_its_signal_is_told_again(site: Project, interface: str) -> None:
+    """A handler may be run only when the next signal comes; the end is not put off until the process is killed."""
+    code = with_code(site, site_urls=MISSES_ONE)
+    served = serve(site, interface, settings={"ROOT_URLCONF": "site_urls"}, **code)
+    served.running.send(signal.SIGTERM)
+    assert served.running.wait(20) == 0, served.running.log
+    assert "is killed" not in served.running.log
 
 
 def test_who_comes_while_it_ends_is_refused(site: Project) -> None:

@@ -10,7 +10,7 @@ serves for ever.
     SIGTERM, SIGINT   no more connections; requests that run are answered within ``graceful_timeout``; a second: now
     SIGHUP            new server processes with the new code, then the old ones end; while files are watched: as SIGTERM
 
-A handler of a signal only enqueues what was asked for. A thread heeds it, and sees to the end: what lives after
+Whoever hears a signal only enqueues what was asked for. Another thread heeds it, and sees to the end: what lives after
 ``graceful_timeout`` is killed.
 """
 
@@ -29,7 +29,6 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 from granian.constants import Interfaces
@@ -42,6 +41,7 @@ from . import records
 from .application import Order, load
 from .plan import ServePlan
 from .server import Server, check, tell_of_kill
+from .signals import hear
 
 logger = logs.get_logger("server")
 
@@ -110,7 +110,7 @@ class Main:
         multiprocessing.set_start_method("spawn", force=True)
         self._server.on_startup(self._take_signals)
         threading.Thread(target=self._hear, args=(self._heard,), name="meanwhile-server", daemon=True).start()
-        threading.Thread(target=self._heed, name="meanwhile-signals", daemon=True).start()
+        threading.Thread(target=self._heed, name="meanwhile-end", daemon=True).start()
         try:
             self._server.serve(target_loader=partial(load, self._order), wrap_loader=False)
         except ConfigurationError as error:
@@ -132,21 +132,21 @@ class Main:
                 self.failure = text
                 self._ask_to_end()
 
-    # --- signals: handled in the main thread, heeded in one of their own ---------------------
+    # --- signals: heard by one thread, heeded by another -------------------------------------
 
     def _take_signals(self) -> None:
         """After Granian has set its own handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._ask_to_end)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, self._ask_to_end if self._plan.settings.reload else self._ask_to_reload)
+        hear((getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)), self._ask)
 
-    def _ask_to_end(self, number: int = 0, frame: FrameType | None = None) -> None:  # noqa: ARG002 - a handler's
+    def _ask(self, number: int) -> None:
+        if number in {signal.SIGINT, signal.SIGTERM} or self._plan.settings.reload:
+            self._ask_to_end()
+        else:
+            self._asked.put("reload")
+
+    def _ask_to_end(self) -> None:
         self._is_ending = True
         self._asked.put("end")
-
-    def _ask_to_reload(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as above
-        self._asked.put("reload")
 
     def _heed(self) -> None:
         while self._asked.get() == "reload":
@@ -164,6 +164,8 @@ class Main:
             with suppress(queue.Empty):
                 is_second = self._asked.get(timeout=ASKED_AGAIN) == "end" or is_second
             if not is_second and clock.monotonic() < deadline:
+                for process in multiprocessing.active_children():
+                    process.terminate()  # again: see ``signals``
                 continue
             for process in multiprocessing.active_children():
                 if process.pid not in killed:

@@ -139,6 +139,7 @@ class Server(Granian):  # type: ignore[misc, valid-type]
         clock = real_clock()
         deadline = clock.monotonic() + self._grace
         while old.is_alive() and not self._has_been_told.wait(LOOKED_AT):
+            old.terminate()  # again: see ``signals``
             if clock.monotonic() > deadline:
                 old.kill()
                 tell_of_kill(old.inner.pid, self._grace)

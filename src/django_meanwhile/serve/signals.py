@@ -4,6 +4,11 @@ Ctrl-C reaches all processes of a terminal's group, and a service manager may si
 then asks for the end as well. SIGINT is the first process's business alone, and of SIGTERM one is enough. More are too
 many: Granian's handlers write to a channel that has room for two, and the third signal waits there, with the GIL, for
 ever. Called by ``application.load``, in the new process, before Granian sets its own handlers.
+
+Python runs a handler in the main thread, once that comes back to Python's code. A thread that has just begun to wait
+for a lock does not: a signal that comes in that very moment is handled when the next one comes. The threads of a server
+process that has just begun to answer made that one in fifty on a busy machine. So the first process repeats SIGTERM
+until a process ends, and hears its own signals by ``hear``.
 """
 
 from __future__ import annotations
@@ -13,8 +18,10 @@ import atexit
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _told: list[int] = []
@@ -43,6 +50,28 @@ def heed_once(on_end: Callable[[], Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _signals.set_loop_signals, _signals.set_sync_signals = in_loop, in_thread
     atexit.register(_leave)  # the first to be registered by this process's own code is the last to be called
+
+
+def hear(numbers: Iterable[int], heed: Callable[[int], object]) -> None:
+    """Have a thread call ``heed`` with each of these signals that comes, whatever the main thread does, the caller.
+
+    Python writes a byte for it at the signal itself. Not for server processes: those that the project forks would write
+    theirs to the same place.
+    """
+    numbers = frozenset(numbers)
+    ear, mouth = socket.socketpair()  # and no pipe: on Windows Python writes to sockets only
+    mouth.setblocking(False)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)  # without a handler Python would not write
+    signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        while mouth.fileno() != -1:
+            number = ear.recv(1)[0]
+            if number in numbers:
+                heed(number)
+
+    threading.Thread(target=listen, name="meanwhile-signals", daemon=True).start()
 
 
 def _end(*functions: Callable[[], Any]) -> None:
