@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import CancelledError
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from django.db import connections
@@ -54,17 +55,20 @@ class Connections:
         self._lock = lock
         self._watched: dict[str, BaseDatabaseWrapper] = {}
         self._held: set[str] = set()  # places in the budget
+        self._used: set[str] = set()  # by the calls that run
         self._hit: set[str] = set()  # interrupted since the last call; guarded by lock
 
     # --- around calls ---------------------------------------------------------------------
 
     def before(self) -> None:
-        """Do what Django does when a request begins."""
+        """Do what Django does when a request begins, but for what ``after()`` has seen to when the last call ended."""
         if self._watched.keys() != connections.settings.keys():
             self._watch()
         for connection in self._watched.values():
             if connection.connection is not None:
-                connection.close_if_unusable_or_obsolete()
+                connection.health_check_done = False  # type: ignore[attr-defined] # by the first query
+                if connection.close_at is not None and monotonic() >= connection.close_at:
+                    connection.close()
 
     def take_hit(self) -> Collection[str]:
         """Return which were interrupted since this was called last. Called under the lock."""
@@ -86,14 +90,18 @@ class Connections:
             if connection.allow_thread_sharing:  # somebody else's, who gave it to this thread
                 continue
             try:
-                self._tidy(connection, named, is_last=is_last, is_hit=alias in hit)
+                self._tidy(connection, named, is_last=is_last, is_hit=alias in hit, is_used=alias in self._used)
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the thread goes on with another connection
                 logger.warning("%s: a connection to database %r is thrown away: %s", named.name, alias, error)
                 self._discard(connection)
-        if not is_last:
+        if is_last:
+            self._used.clear()
+        else:
             self._watch()  # for the call around it: in place of what was thrown away
 
-    def _tidy(self, connection: BaseDatabaseWrapper, named: Named, *, is_last: bool, is_hit: bool) -> None:
+    def _tidy(
+        self, connection: BaseDatabaseWrapper, named: Named, *, is_last: bool, is_hit: bool, is_used: bool
+    ) -> None:
         if is_hit:
             self._discard(connection)
         elif has_left_a_transaction(connection):
@@ -103,7 +111,7 @@ class Connections:
             self._discard(connection)
         elif not is_last:
             return
-        elif is_pooled(connection) or is_tested() or budget.is_wanted(connection.alias):
+        elif (is_used and (is_pooled(connection) or is_tested())) or budget.is_wanted(connection.alias):
             connection.close()
         elif connection.errors_occurred:
             connection.close_if_unusable_or_obsolete()
@@ -187,6 +195,7 @@ class Connections:
 
     def _ensure(self, connection: BaseDatabaseWrapper) -> None:
         self._refuse_if_stopped()
+        self._used.add(connection.alias)
         type(connection).ensure_connection(connection)
 
     def _refuse_if_stopped(self) -> None:
