@@ -98,6 +98,29 @@ executor.submit(session).result()
     run(bare_project, code)
 
 
+def test_a_connection_that_has_reached_conn_max_age_is_replaced(bare_project):
+    """As at the beginning of a request: the next call has another one."""
+    bare_project.database = {**bare_project.database, "CONN_MAX_AGE": 3600}
+    code = """
+import time
+made = []
+connection_created.connect(lambda connection, **_: made.append(connection), weak=False)
+executor = ThreadPoolExecutor(1)
+
+def grow_old():
+    ask()
+    connection.close_at = time.monotonic()
+
+executor.submit(ask).result()
+executor.submit(grow_old).result()
+assert len(made) == 1
+executor.submit(ask).result()
+assert len(made) == 2
+executor.shutdown()
+"""
+    run(bare_project, "from django.db.backends.signals import connection_created\n" + code)
+
+
 def test_with_a_pool_the_slot_is_back_when_the_result_is_there(on_postgresql):
     """Whoever gets a result can rely on it: a pool of one slot serves any number of threads, and the caller's own."""
     on_postgresql.database = {

@@ -81,7 +81,7 @@ class Connections:
         """Leave nothing open of a call, nor what was ``hit``. ``is_last``: the thread runs no other call around it."""
         if self._watched.keys() != connections.settings.keys():
             self._watch()
-        for alias, connection in list(self._watched.items()):
+        for alias, connection in self._watched.items():
             if is_last:
                 connection.queries_log.clear()
             if connection.connection is None and not connection.in_atomic_block:

@@ -45,6 +45,15 @@ class _Waiter(threading.Event):
 class Future(concurrent.futures.Future[T]):
     """What ``submit()`` returns. Not durable: for work that must survive, use @task."""
 
+    # Of the base class:
+    _exception: BaseException | None = None
+    _waiters: list[Any]
+    _done_callbacks: list[Callable[[Future[T]], object]]
+    # Ours, and in the class as most calls never change them:
+    _name = ""  # of a call that has failed
+    _is_told = False  # somebody was told how the call ended; set once, as the next one
+    _was_stopped = False
+
     def __init__(
         self,
         pool: Pool | None,
@@ -58,13 +67,7 @@ class Future(concurrent.futures.Future[T]):
         # Written by whoever took the future off the queue, and so by one thread at a time:
         self._call: tuple[Callable[..., T], tuple[Any, ...], Mapping[str, Any], Surroundings] | None
         self._call = (function, args, kwargs, surroundings)
-        self._name = ""  # of a call that has failed
         self.thread: thread.Thread | None = None  # that runs it
-        # Set once, never reset:
-        self._waiters: list[Any]  # the base class's, as the next one
-        self._done_callbacks: list[Callable[[Future[T]], object]]
-        self._is_told = False  # somebody was told how the call ended
-        self._was_stopped = False
 
     @property
     def name(self) -> str:
@@ -209,7 +212,7 @@ class Future(concurrent.futures.Future[T]):
         """See ``deadlock.Awaited``. Whoever waits can go on without the call."""
 
     def __del__(self) -> None:
-        if getattr(self, "_is_told", True) or self._exception is None:
+        if self._is_told or self._exception is None:
             return
         logger.error(
             "%s failed in another thread, and nobody asked for its result", self._name, exc_info=self._exception
