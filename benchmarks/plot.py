@@ -177,7 +177,7 @@ def draw_leaks(figures: list[dict[str, Any]]) -> list[tuple[str, Any]]:
 def _colour(name: str, *, naive: bool | None = None) -> str:
     if name in PLAIN or name.startswith("ideal"):
         return SOFT
-    is_ours = (name in OUR_WAYS or name.startswith("serve")) if naive is None else not naive
+    is_ours = (name in OUR_WAYS or name.startswith(("serve", "workers="))) if naive is None else not naive
     return OURS if is_ours else NAIVE
 
 

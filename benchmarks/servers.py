@@ -4,8 +4,9 @@
     make bench-servers ARGS="--rounds 5 --seconds 5 --json docs/images"
 
 Each server serves the example site, with one server process and with two: a page that does nothing, and one that asks
-the database (SQLite) for a row. wrk keeps 16 connections busy. Servers take turns, in rounds, so that what else the
-machine does touches all of them. wrk runs on the same machine and takes its share of the cores.
+the database (SQLite) for a row; and `manage.py serve` with its `workers` and `threads` set in several ways a page that
+waits and one that computes. wrk keeps 16 connections busy. Servers take turns, in rounds, so that what else the machine
+does touches all of them. wrk runs on the same machine and takes its share of the cores.
 """
 
 from __future__ import annotations
@@ -43,14 +44,22 @@ LOGGING = {"version": 1, "disable_existing_loggers": False, "root": {"level": "C
            "loggers": {"django.server": {"level": "CRITICAL", "propagate": False}}}
 """
 _URLS = """\
-from django.http import JsonResponse
+import time
+from django.http import HttpResponse, JsonResponse
 from django.urls import include, path
 from django_meanwhile.models import Job
 
 def row(request):
     return JsonResponse(Job.objects.values("task", "state").first())
 
-urlpatterns = [path("", include("mysite.urls")), path("row/", row)]
+def wait(request):
+    time.sleep(0.05)
+    return HttpResponse("waited")
+
+def compute(request):
+    return HttpResponse(sum(n * n for n in range(200_000)))
+
+urlpatterns = [path("", include("mysite.urls")), path("row/", row), path("wait/", wait), path("compute/", compute)]
 """
 _WSGI = "from django.core.wsgi import get_wsgi_application\napplication = get_wsgi_application()\n"
 _ENQUEUE = """\
@@ -84,6 +93,8 @@ WAYS = (
     Way("serve, ASGI", "django serve --interface=asgi --workers={workers} 127.0.0.1:{port}"),
 )
 BASE = "gunicorn, threads"
+SETTINGS = ((1, 1), (1, 8), (2, 1), (2, 8))
+"""``workers`` and ``threads`` of serve, by which a page that waits and one that computes are measured."""
 
 
 def main() -> int:
@@ -104,6 +115,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         place = Place(Path(directory))
         measured = measure(place, args.rounds, args.seconds)
+        measured += measure_settings(place, args.rounds, args.seconds)
     print("\n".join(["", *about, "", table(measured)]))
     if args.json:
         args.json.mkdir(parents=True, exist_ok=True)
@@ -133,6 +145,7 @@ class Place:
         self._python("-m", "django", "migrate", "--verbosity=0")
         self._python("-c", _ENQUEUE)
         self.pages = {"a page that does nothing": "/ping/", "a page with a query": "/row/"}
+        self.working = {"serve, a page that waits 50 ms": "/wait/", "serve, a page that computes": "/compute/"}
 
     def _python(self, *words: str) -> str:
         done = subprocess.run([sys.executable, *words], env=self.env, capture_output=True, text=True, check=False)
@@ -180,9 +193,30 @@ def measure(place: Place, rounds: int, seconds: int) -> list[Sides]:
     ]
 
 
-def requests_per_second(port: int, path: str, seconds: int) -> float:
+def measure_settings(place: Place, rounds: int, seconds: int) -> list[Sides]:
+    """Return a measure for each working page, of serve with each number of processes and threads."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for _ in range(rounds):
+        for workers, threads in SETTINGS:
+            way = Way("serve", f"django serve --interface=wsgi --workers={{workers}} --threads={threads} {{port}}")
+            name = f"workers={workers}, threads={threads}"
+            with place.served(way, workers) as port:
+                for page, path in place.working.items():
+                    requests_per_second(port, path, 1, connections=workers)  # few: none is left to be answered later
+                    rate = requests_per_second(port, path, seconds)
+                    found.setdefault(page, {}).setdefault(name, []).append(rate)
+    first, *others = (f"workers={workers}, threads={threads}" for workers, threads in SETTINGS)
+    return [
+        Sides(
+            measure=page, database="SQLite", unit="requests/s", ways=ways, base=dict.fromkeys(others, first), notes={}
+        )
+        for page, ways in found.items()
+    ]
+
+
+def requests_per_second(port: int, path: str, seconds: int, *, connections: int = CONNECTIONS) -> float:
     """Let wrk ask for one page; RuntimeError if an answer is none."""
-    command = ["wrk", "-t2", f"-c{CONNECTIONS}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"]
+    command = ["wrk", f"-t{min(2, connections)}", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said or "Socket errors" in said:
         message = f"{' '.join(command)}\n{said}"
