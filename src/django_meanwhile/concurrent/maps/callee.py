@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import contextvars
-import faulthandler
 import os
 import pickle
 import select
@@ -25,6 +24,7 @@ from typing import Any, TypedDict
 
 import django
 
+from ...core.errors import NotAllowed
 from ...ties import die_with, keep_to_ourselves, leave_signals_to_the_parent
 
 READY, BROKEN = b"ready", b"broken:"
@@ -32,6 +32,9 @@ READY, BROKEN = b"ready", b"broken:"
 
 is_callee = False
 """Whether this process is such a child."""
+
+_obstacle: Exception | None = None
+"""Why Django is not set up in this interpreter."""
 
 
 class Specification(TypedDict):
@@ -81,6 +84,8 @@ def main(specification: Specification) -> None:
     keep_to_ourselves(descriptors)
     threading.Thread(target=_watch, args=(descriptors[1],), name="meanwhile-leash", daemon=True).start()
     leave_signals_to_the_parent()
+    import faulthandler  # noqa: PLC0415 - not for interpreters, which cannot import it
+
     faulthandler.enable()
     connection = Connection(descriptors[0])
     try:
@@ -107,10 +112,14 @@ def set_up() -> None:
 
 
 def set_up_interpreter(settings_module: str, path: list[str]) -> None:
-    """Set up Django in an interpreter of this process."""
+    """Set up Django in an interpreter of this process. If that cannot be, each call is told why."""
+    global _obstacle  # noqa: PLW0603 - one for each interpreter
     sys.path[:] = path
     os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
-    set_up()
+    try:
+        set_up()
+    except Exception as error:  # noqa: BLE001 - whatever an import raises
+        _obstacle = error
 
 
 def answer(pickled: bytes) -> bytes:
@@ -120,6 +129,7 @@ def answer(pickled: bytes) -> bytes:
     results: list[Any] = []
     failure = None
     try:
+        _refuse_if_not_set_up()
         job: Job = pickle.loads(pickled)  # noqa: S301 - of our parent
         _use(job.databases)
         contextvars.Context().run(_call, job, results)
@@ -128,6 +138,14 @@ def answer(pickled: bytes) -> bytes:
     finally:
         close_thread_connections()
     return pickle.dumps(_reply(results, failure), protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def _refuse_if_not_set_up() -> None:
+    if _obstacle is not None:
+        raise NotAllowed(
+            f"Django cannot be set up in a subinterpreter: {type(_obstacle).__name__}: {_obstacle}. Many C extensions, "
+            'psycopg among them, cannot be imported there. Use executor="process".'
+        ) from _obstacle
 
 
 def _use(databases: Mapping[str, str]) -> None:

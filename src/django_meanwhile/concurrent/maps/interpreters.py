@@ -1,7 +1,7 @@
 """Subinterpreters, each with a GIL of its own: ``parallel_map(executor="interpreter")`` on Python 3.14 and later.
 
-Untested: the versions that this package is tested on have none. Called by ``lanes``. What runs in them is ``callee``'s,
-as in a child process; many C extensions, database drivers among them, cannot be imported there.
+Called by ``lanes``. What runs in them is ``callee``'s, as in a child process; many C extensions, psycopg among them,
+cannot be imported there. Tested by hand, with 3.14.10: the versions that each commit is tested with have none.
 """
 
 from __future__ import annotations

@@ -69,6 +69,10 @@ class Lock:
 
     # --- for threading.Condition: as an RLock ---
 
+    def locked(self) -> bool:
+        """Whether anybody holds the lock. From Python 3.14 on, where an RLock can tell."""
+        return bool(self._inner.locked())  # type: ignore[attr-defined]
+
     def _is_owned(self) -> bool:
         return bool(self._inner._is_owned())  # type: ignore[attr-defined]  # noqa: SLF001
 
