@@ -177,3 +177,9 @@ def test_a_map_is_collected_under_the_lock_of_the_call_that_it_is_a_part_of():
 
     assert in_a_thread(lambda: seen.append(parallel(call, bool)))
     assert seen == [(True, False)]
+
+
+def test_it_has_what_a_condition_of_any_python_takes_from_its_lock():
+    """Python 3.14 takes one method more than 3.13 did: without it no pool could be made there."""
+    for name in ("acquire", "release", "locked", "_is_owned", "_release_save", "_acquire_restore"):
+        assert callable(getattr(Lock(), name))

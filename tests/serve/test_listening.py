@@ -4,12 +4,13 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 
 import pytest
 from django.core.management.base import CommandError
 
 from django_meanwhile.core.address import Address, parse_address
-from django_meanwhile.serve.listening import SPREADS, listen, remove
+from django_meanwhile.serve.listening import listen, remove
 
 
 def test_it_listens_and_is_inherited() -> None:
@@ -43,10 +44,11 @@ def test_a_port_that_somebody_has() -> None:
             listen(Address(host="127.0.0.1", port=port), 128, 2)
 
 
-@pytest.mark.skipif(not SPREADS, reason="this system does not spread connections among sockets")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections among sockets")
 def test_connections_are_spread_among_the_sockets_of_the_processes() -> None:
     """Each has its share of a hundred: one that has none would be the bad luck of 1 to 10 to the 29th."""
     listeners = listen(Address(host="127.0.0.1", port=0), 128, 2)
+    assert len(listeners) == 2
     with contextlib.ExitStack() as stack:
         for listener in listeners:
             stack.enter_context(listener)

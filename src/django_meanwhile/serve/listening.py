@@ -73,7 +73,7 @@ def _listen_on_port(address: Address, backlog: int, number: int) -> list[socket.
     listeners: list[socket.socket] = []
     try:
         for _ in range(number):
-            listeners.append(_listen_at(family, place, backlog, shares=True))  # noqa: PERF401 - the rest is closed
+            listeners.append(_listen_at(family, place, backlog, shares=True))  # noqa: PERF401 - those before an error are closed
     except OSError:
         for listener in listeners:
             listener.close()

@@ -192,7 +192,7 @@ def _place(alias: str, release: threading.Event) -> Iterator[None]:
 
 
 def _after_fork_in_child() -> None:
-    global _room  # noqa: PLW0603
+    global _room  # noqa: PLW0603 - one for each process
     _room = threading.Condition()
     _holding.clear()
 
