@@ -350,15 +350,21 @@ def test_a_circle_of_scopes_alone(pool, database, monkeypatch, last):
 def test_a_timeout_further_out_ends_all(pool, executor, together):
     """A wait with an end is no part of a circle: ``TimeoutError``, and then the call has its thread."""
     pool()
-    small, ended = executor(1), threading.Event()
+    small, seen, ended = executor(1), [], threading.Event()
 
     def call():
-        small.submit(int).result()
-        ended.set()
+        seen.append(small.submit(int).result())
 
-    error = small.submit(parallel, lambda: together(call), timeout=0.1).exception(timeout=PATIENCE)
+    def outer():
+        try:
+            together(call)
+        finally:
+            ended.set()
+
+    error = small.submit(parallel, outer, timeout=0.1).exception(timeout=PATIENCE)
     assert type(error) is TimeoutError
     assert ended.wait(PATIENCE)
+    assert seen == [0]
 
 
 def test_a_full_pool_whose_threads_wait_for_the_group(pool, executor):
