@@ -1,5 +1,6 @@
 """The process's share of connections: never exceeded, first come first served, given back by who does not need it."""
 
+import signal
 import threading
 from concurrent.futures import CancelledError
 
@@ -143,6 +144,46 @@ def test_hold_takes_a_place_for_others_and_gives_it_back():
         with pytest.raises(ZeroDivisionError), budget.hold("db", "Lock('x')"):
             raise ZeroDivisionError
         assert budget.holders("db") == []
+
+
+def test_an_interrupted_wait_takes_no_place():
+    """Ctrl-C while the main thread waits: nobody waits any more in its name, so the place is given to the next one."""
+
+    def interrupt():
+        eventually(waiting, what="the main thread waits")
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    try:
+        with share(1):
+            first = Holder("first")
+            budget.acquire("db", first)
+            interrupting = threading.Thread(target=interrupt)
+            interrupting.start()
+            with pytest.raises(KeyboardInterrupt), budget.hold("db", "Lock('x')"):
+                pytest.fail("it was interrupted")
+            interrupting.join(PATIENCE)
+            assert not waiting()
+            budget.release("db", first)
+            assert budget.holders("db") == []
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_a_place_that_came_at_the_moment_of_the_interruption_goes_on_to_the_next():
+    """What was granted to a wait that ends by an error is not lost."""
+
+    class Granted(Holder):
+        def give_back(self, alias):
+            budget.release(alias, self)
+            raise KeyboardInterrupt
+
+    with share(1):
+        budget.acquire("db", Granted("first"))
+        with pytest.raises(KeyboardInterrupt):
+            budget.acquire("db", Holder("second"))
+        assert budget.holders("db") == []
+        assert not waiting()
 
 
 def test_many_threads_never_exceed_the_share_and_all_get_their_turn():

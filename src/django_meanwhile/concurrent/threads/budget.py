@@ -81,19 +81,33 @@ def acquire(alias: str, holder: Holder, *, wait: bool = True) -> None:
         waiter = _Waiter(holder)
         share.waiting.append(waiter)
         others = list(share.holders)
-    # Whoever goes idle looks for waiters once it can be found idle here: between the two, none is missed.
-    for other in others:
-        if other.give_back(alias):
-            break
-    if not waiter.wake.acquire(timeout=settings.connection_timeout):
-        with _lock:
-            if not waiter.is_granted:
-                if waiter not in share.waiting:  # interrupted at this very moment
-                    raise CancelledError
-                share.waiting.remove(waiter)
-                raise _timed_out(alias, holder, settings.connections, list(share.holders))
-    if not waiter.is_granted:
-        raise CancelledError
+    try:
+        # Whoever goes idle looks for waiters once it can be found idle here: between the two, none is missed.
+        for other in others:
+            if other.give_back(alias):
+                break
+        waiter.wake.acquire(timeout=settings.connection_timeout)
+    except BaseException:  # a signal's handler has raised in the main thread, say
+        _withdraw(alias, waiter)
+        raise
+    with _lock:
+        if waiter.is_granted:
+            return
+        if waiter not in share.waiting:  # interrupted
+            raise CancelledError
+        share.waiting.remove(waiter)
+        raise _timed_out(alias, holder, settings.connections, list(share.holders))
+
+
+def _withdraw(alias: str, waiter: _Waiter) -> None:
+    """Let the others have what ``waiter`` waited for, or has got by now."""
+    with _lock:
+        share = _shares.get(alias)
+        if share is not None and waiter in share.waiting:
+            share.waiting.remove(waiter)
+            return
+    if waiter.is_granted:
+        release(alias, waiter.holder)
 
 
 def release(alias: str, holder: Holder) -> None:
