@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -46,6 +47,30 @@ class Served:
         finally:
             connection.close()
 
+    def answer(self, path: str) -> str:
+        """Return the body of a page, or nothing if the connection was closed first.
+
+        A server process that ends closes those whose request has not arrived.
+        """
+        try:
+            return self.get(path)
+        except OSError as error:
+            if isinstance(_reason(error), ConnectionResetError | BrokenPipeError):
+                return ""
+            raise
+
+    def refuses(self) -> bool:
+        """Say whether a connection is refused; one that is taken, or has to wait, is not."""
+        with socket.socket() as client:
+            client.settimeout(5)
+            try:
+                client.connect(("127.0.0.1", self.port))
+            except ConnectionRefusedError:
+                return True
+            except OSError:  # the queue is full
+                pass
+        return False
+
     def pid(self) -> int:
         """Return the server process that answers."""
         return json.loads(self.get("/inside/"))["pid"]
@@ -53,6 +78,15 @@ class Served:
     def workers(self) -> list[psutil.Process]:
         """Return the living server processes, without the first one and its bookkeeping."""
         return [process for process in psutil.Process(self.running.pid).children() if _is_spawned(process)]
+
+
+def is_refusal(error: OSError) -> bool:
+    """Say whether nobody listened."""
+    return isinstance(_reason(error), ConnectionRefusedError)
+
+
+def _reason(error: OSError) -> object:
+    return getattr(error, "reason", error)  # urllib wraps what went wrong before the request was sent
 
 
 def _is_spawned(process: psutil.Process) -> bool:

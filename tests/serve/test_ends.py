@@ -13,7 +13,7 @@ from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
 from tests.processes.harness import said
 
-from .served import BOTH, Served, ask, ask_slowly, serve, with_code
+from .served import BOTH, ask, ask_slowly, serve, with_code
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def test_a_request_that_runs_is_answered(site: Project, interface: str, number: 
     served = serve(site, interface, "--workers=2")
     thread, answers = ask_slowly(served, "last")
     served.running.send(number)
-    eventually(lambda: _refuses(served), within=20, what="it takes no more connections")
+    eventually(served.refuses, within=20, what="it takes no more connections")
     assert served.running.is_running()
     (site.path / "last").touch()
     thread.join(20)
@@ -85,7 +85,7 @@ def test_who_comes_while_it_ends_is_refused(site: Project) -> None:
     thread, answers = ask_slowly(served, "last")
     served.running.send(signal.SIGTERM)
     eventually(lambda: len(served.workers()) == 1, within=20, what="the others have ended")
-    eventually(lambda: _refuses(served), within=20)
+    eventually(served.refuses, within=20)
     for _ in range(40):
         with socket.socket() as client, pytest.raises(ConnectionRefusedError):
             client.connect(("127.0.0.1", served.port))
@@ -93,14 +93,6 @@ def test_who_comes_while_it_ends_is_refused(site: Project) -> None:
     thread.join(20)
     assert answers == ["at last"]
     assert served.running.wait(20) == 0, served.running.log
-
-
-def _refuses(served: Served) -> bool:
-    try:
-        served.get("/ping/", timeout=1)
-    except OSError:
-        return True
-    return False
 
 
 def test_a_signal_to_all_of_its_processes_is_an_orderly_end(site: Project) -> None:
@@ -141,7 +133,7 @@ def test_of_many_signals_one_is_heeded(site: Project, interface: str) -> None:
         process.send_signal(signal.SIGTERM)
         eventually(lambda: not _is_pending(process.pid, signal.SIGTERM), within=20, what="it has got the signal")
     served.running.send(signal.SIGTERM)
-    eventually(lambda: _refuses(served), within=20, what="it takes no more connections")
+    eventually(served.refuses, within=20, what="it takes no more connections")
     (site.path / "last").touch()
     thread.join(20)
     assert answers == ["at last"]
@@ -289,7 +281,7 @@ def test_a_second_signal_does_not_wait(site: Project) -> None:
     served = serve(site, "--graceful-timeout=3600")
     thread, answers = ask_slowly(served, "never")
     served.running.send(signal.SIGINT)
-    eventually(lambda: _refuses(served), within=20, what="the first one has arrived")
+    eventually(served.refuses, within=20, what="the first one has arrived")
     assert served.running.is_running()
     served.running.send(signal.SIGINT)
     assert served.running.wait(20) == 0, served.running.log

@@ -4,15 +4,14 @@ import contextlib
 import os
 import signal
 import threading
-import urllib.error
+from collections.abc import Callable
 
-import psutil
 import pytest
 
 from tests.embedded.servers import EMBEDDED, supervisors
 from tests.playground import Project, eventually
 
-from .served import BOTH, Served, ask_slowly, serve, with_code
+from .served import BOTH, Served, ask_slowly, is_refusal, serve, with_code
 
 pytestmark = pytest.mark.slow
 
@@ -43,10 +42,8 @@ def test_sighup_brings_new_code_and_refuses_nobody(site: Project, interface: str
         while not over.is_set():
             try:
                 answers.append(served.get("/code/"))
-            except ConnectionRefusedError as error:
-                failures.append(error)
-            except (urllib.error.URLError, OSError) as error:
-                closed.append(error)
+            except OSError as error:
+                (failures if is_refusal(error) else closed).append(error)
 
     asking = [threading.Thread(target=ask) for _ in range(2)]
     for each in asking:
@@ -81,7 +78,7 @@ def test_sighup_with_broken_code_changes_nothing(site: Project) -> None:
     assert served.pid() == old
     with_code(site, site_urls=URLS.format("mended"))
     served.running.send(signal.SIGHUP)
-    eventually(lambda: served.get("/code/") == "mended", within=60)
+    eventually(lambda: served.answer("/code/") == "mended", within=60)
     served.running.stop()
 
 
@@ -95,24 +92,25 @@ def test_a_changed_file_brings_new_code(site: Project, interface: str) -> None:
         ("def broken(:\n", "SyntaxError"),
         (URLS.format("mended"), "mended"),
     ]:
-        _save_until(served, text, expected)
+        _save_until(served, lambda expected=expected: expected in served.answer("/code/"), text=text, what=expected)
     assert len(served.workers()) == 1
     assert served.running.stop() == 0, served.running.log
     eventually(lambda: not site.processes(), within=5, what="nothing is left")
 
 
-def _save_until(served: Served, text: str, expected: str) -> None:
+def _save_until(served: Served, condition: Callable[[], object], *, text: str = "", what: str) -> None:
     """Save the file; a save that the reloader does not watch for yet goes unseen: then it is saved once more."""
     path = served.project.path / "site_urls.py"
     modified = path.stat().st_mtime
-    path.write_text(text)
+    if text:
+        path.write_text(text)
     for _ in range(10):
         modified += 10  # the reloader goes by times alone
         os.utime(path, (modified, modified))
         with contextlib.suppress(AssertionError):
-            eventually(lambda: expected in served.get("/code/"), within=8)
+            eventually(condition, within=8)
             return
-    pytest.fail(f"{expected} was not answered:\n{served.running.log}")
+    pytest.fail(f"not after ten saves: {what}\n{served.running.log}")
 
 
 def test_reload_is_one_process_and_follows_debug(site: Project) -> None:
@@ -123,7 +121,7 @@ def test_reload_is_one_process_and_follows_debug(site: Project) -> None:
     assert len(served.workers()) == 1
     served.running.stop()
     served = serve(site, "--noreload", settings={"DEBUG": True})
-    assert len(served.workers()) == 3
+    eventually(lambda: len(served.workers()) == 3)
     served.running.stop()
 
 
@@ -132,14 +130,6 @@ def test_a_reload_brings_a_new_worker_along(site: Project) -> None:
     site.meanwhile = EMBEDDED
     served = _serve(site, "--reload")
     (old,) = eventually(lambda: supervisors(site), within=30)
-    modified = (site.path / "site_urls.py").stat().st_mtime
-
-    def replaced() -> list[psutil.Process]:
-        nonlocal modified
-        modified += 1
-        os.utime(site.path / "site_urls.py", (modified, modified))
-        return [worker for worker in supervisors(site) if worker != old]
-
-    eventually(replaced, within=60, what="another worker has come")
+    _save_until(served, lambda: [each for each in supervisors(site) if each != old], what="another worker")
     assert served.running.stop() == 0
     eventually(lambda: not site.processes(), within=10)
