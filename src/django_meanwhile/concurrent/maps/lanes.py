@@ -88,8 +88,11 @@ class ThreadLane:
             piece.error = error
 
     def stop(self, piece: Piece) -> None:
-        """See ``Lane``."""
-        piece.future.stop()
+        """See ``Lane``. Nobody asks what it ends with, even if it has ended by now: that is not logged as lost."""
+        future = piece.future
+        future.stop()
+        if future.done() and not future.cancelled():
+            future.exception()
 
     def help(self, pieces: Iterable[Piece]) -> bool:
         """See ``Lane``."""
