@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from concurrent.futures import CancelledError
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -27,6 +28,7 @@ from django_meanwhile.concurrent import (
     parallel,
     parallel_map,
 )
+from django_meanwhile.concurrent.maps import mapping
 from django_meanwhile.concurrent.maps.window import Piece, Window
 from django_meanwhile.concurrent.threads import executor
 from django_meanwhile.core.errors import InvalidOption
@@ -64,8 +66,10 @@ class Pulled:
 
 
 def idle():
-    """Whether no thread of the shared pool runs anything."""
-    return not any(thread.running() for thread in default_executor()._pool._threads)
+    """Whether the threads of the shared pool have ended all that was submitted, told of that, and let go of it."""
+    shared = default_executor()._pool
+    with shared._lock:
+        return not shared._queue and len(shared._idle) == len(shared._threads)
 
 
 # --- the rules, by themselves -------------------------------------------------------------------
@@ -127,19 +131,18 @@ def test_calls_run_side_by_side_in_threads_of_the_pool() -> None:
 
 def test_max_workers_bounds_what_runs() -> None:
     """With max_workers=2 no third call runs, though the pool has four threads."""
-    lock, running, most = threading.Lock(), 0, 0
+    lock, running, most, pairs = threading.Lock(), [], [], threading.Barrier(2)
 
-    def count(_item):
-        nonlocal running, most
+    def count(item):
         with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.01)
+            running.append(item)
+            most.append(len(running))
+        pairs.wait(PATIENCE)
         with lock:
-            running -= 1
+            running.remove(item)
 
     list(parallel_map(count, range(20), max_workers=2))
-    assert most == 2
+    assert max(most) == 2
 
 
 def test_unordered_results_come_as_they_end(gate) -> None:
@@ -246,8 +249,10 @@ def test_an_error_stops_the_pulling() -> None:
     thread = threading.Thread(target=consume)
     thread.start()
     assert failed.wait(PATIENCE)
+    eventually(lambda: len(default_executor()._pool._idle) == 1, what="the thread of the one that failed has told so")
     go_on.set()
     thread.join(PATIENCE)
+    assert not thread.is_alive()
     assert items.count <= 4
 
 
@@ -336,11 +341,15 @@ def test_closing_interrupts_queries(database) -> None:
     eventually(idle, what="the query was interrupted")
 
 
-def test_a_timeout_is_an_error_and_stops_the_calls(gate) -> None:
+def test_a_timeout_is_an_error_and_stops_the_calls(gate, monkeypatch) -> None:
     """A result that is not there in time is a TimeoutError that names function and seconds; what is there is given."""
-    slow = gate()
+    slow, taken, begun = gate(), threading.Event(), time.monotonic()
+    # Until then time stands still, on however busy a machine.
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() if taken.is_set() else begun)
+    monkeypatch.setattr(mapping, "real_clock", lambda: clock)
     results = parallel_map(lambda call: call(), [lambda: 1, slow], timeout=1)
     assert next(results) == 1
+    taken.set()
     with pytest.raises(TimeoutError, match=r"parallel_map\(\) of .*<lambda> \(test_map.py:\d+\): .* within 1 s"):
         next(results)
     slow.open()
@@ -368,6 +377,23 @@ def test_no_error_is_told_twice(caplog) -> None:
     with pytest.raises(ValueError):
         list(parallel_map(fail, range(8)))
     eventually(idle)
+    gc.collect()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_an_error_that_came_as_nobody_wanted_it_any_more_is_not_logged(caplog, gate) -> None:
+    """The call has ended, and the consumer has not looked since: it has decided not to wait for it."""
+    go_on = gate()
+
+    def fail():
+        go_on()
+        raise ValueError
+
+    results = parallel_map(lambda call: call(), [go_on.wait_until_begun, fail])
+    assert next(results) is None
+    go_on.open()
+    eventually(idle, what="it has failed")
+    results.close()
     gc.collect()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
@@ -408,12 +434,21 @@ def test_a_full_queue_makes_the_consumer_wait(pool, gate) -> None:
     assert list(parallel_map(lambda n: n, range(20), max_workers=8)) == list(range(20))
 
 
-def test_a_queue_that_rejects_is_told_to_the_consumer(pool, gate) -> None:
+def test_a_queue_that_rejects_is_told_to_the_consumer(pool, gate, monkeypatch) -> None:
     """With when_full="reject" the results that there was room for come first, then QueueFull."""
     pool(max_workers=1, max_queued=1, when_full="reject")
     slow = gate(1)
+    put = default_executor()._pool.put
+
+    def put_and_go_on(future):
+        try:
+            put(future)
+        except QueueFull:
+            slow.open()
+            raise
+
+    monkeypatch.setattr(default_executor()._pool, "put", put_and_go_on)
     results = parallel_map(lambda call: call(), [slow, lambda: 2, lambda: 3], max_workers=3)
-    threading.Timer(0.05, slow.open).start()
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(QueueFull):
         next(results)
@@ -529,6 +564,7 @@ def test_a_pool_that_ends_is_no_hang(monkeypatch) -> None:
 
     def cancel():
         assert begun.wait(PATIENCE)
+        eventually(lambda: pool._queue, what="the other one waits for the thread")
         for future in pool.withdraw_all():
             future.cancel()
             future.drop()
