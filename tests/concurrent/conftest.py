@@ -1,11 +1,13 @@
-"""Fixtures: executors that end with their test, and gates by which tests and calls wait for each other."""
+"""Fixtures: executors that end with their test, gates by which tests and calls wait for each other, time by events."""
 
 import threading
+import time
 
 import pytest
 
 from django_meanwhile.concurrent import ThreadPoolExecutor
 from django_meanwhile.concurrent.threads import budget, deadlock
+from django_meanwhile.concurrent.together import async_gathering, gathering, scope
 from tests.playground import eventually
 
 PATIENCE = 20
@@ -51,6 +53,28 @@ def gate(_gates):
     yield make
     for one in _gates:
         one.open()
+
+
+@pytest.fixture
+def time_by(monkeypatch):
+    """Have the deadlines of ``parallel()`` and its like pass by what happens: none is missed on a busy machine.
+
+    Time stands still until the first condition is true, then until the next one, and goes on after the last; at each,
+    100 seconds have passed.
+    """
+
+    def replace(*conditions):
+        begun, passed = time.monotonic(), []
+
+        def now():
+            while len(passed) < len(conditions) and conditions[len(passed)]():
+                passed.append(100)
+            return (begun if len(passed) < len(conditions) else time.monotonic()) + sum(passed)
+
+        for module in (scope, gathering, async_gathering):
+            monkeypatch.setattr(module, "monotonic", now)
+
+    return replace
 
 
 @pytest.fixture

@@ -24,13 +24,15 @@ def pool(monkeypatch, settings):
     return replace
 
 
-def test_a_call_that_ends_just_as_it_is_let_go_of(pool, monkeypatch, caplog):
+def test_a_call_that_ends_just_as_it_is_let_go_of(pool, monkeypatch, caplog, time_by):
     """Its future is done, and before the scope hears so, whoever waited has given it up: its error is logged as any."""
     pool()
-    go, done, told = threading.Event(), threading.Event(), threading.Event()
+    begun, go, done, told = threading.Event(), threading.Event(), threading.Event(), threading.Event()
     forgotten, hear = gathering.forgotten, scope.Member.done
+    time_by(begun.is_set)
 
     def fail():
+        begun.set()
         assert go.wait(20)
         raise ValueError
 
@@ -54,6 +56,29 @@ def test_a_call_that_ends_just_as_it_is_let_go_of(pool, monkeypatch, caplog):
     let_go.set()
     assert told.wait(20), "the scope heard of it"
     assert "fail failed after it had been given up" in caplog.text
+
+
+def test_a_task_that_is_refused_before_the_stop_has_come_to_it(pool, monkeypatch):
+    """It asks its group for another task while that is being stopped: to be told so is no error of its own."""
+    pool()
+    stop, begun, stopping = scope.Member.stop, threading.Event(), threading.Event()
+
+    def stop_late(member):
+        stopping.set()
+        eventually(lambda: member not in member.scope.alive, what="it has ended")
+        stop(member)
+
+    def spawn():
+        begun.set()
+        assert stopping.wait(20)
+        group.create_task(int)
+
+    monkeypatch.setattr(scope.Member, "stop", stop_late)
+    with pytest.raises(ExceptionGroup) as caught, TaskGroup() as group:  # noqa: PT012 - the block is a part of it
+        group.create_task(spawn)
+        assert begun.wait(20)
+        raise ZeroDivisionError
+    assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
 
 
 @pytest.mark.parametrize("when_full", ["wait", "reject"])

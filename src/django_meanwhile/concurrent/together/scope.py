@@ -181,7 +181,8 @@ class Scope:
         ``future`` is the member's, which may have let go of it by now.
         """
         error = error_of(future)
-        if error is not None and member.is_stopped and came_of_stopping(error):
+        # Once all is being stopped, what is not may not have been reached yet, and yet have been refused something.
+        if error is not None and (member.is_stopped or self.is_stopping) and came_of_stopping(error):
             error = None
         if error is not None:
             with self.lock:
