@@ -32,6 +32,7 @@ def pool(monkeypatch, settings):
     yield replace
     for one in made:
         one.close("the test has ended")
+    eventually(lambda: not deadlock._waiting, what="nobody is noted as waiting, whom the next test would count")
 
 
 def waits(count):
@@ -347,13 +348,16 @@ def test_a_circle_of_scopes_alone(pool, database, monkeypatch, last):
 
 
 @pytest.mark.parametrize("together", [in_parallel, in_group])
-def test_a_timeout_further_out_ends_all(pool, executor, together):
+def test_a_timeout_further_out_ends_all(pool, executor, together, time_by):
     """A wait with an end is no part of a circle: ``TimeoutError``, and then the call has its thread."""
     pool()
-    small, seen, ended = executor(1), [], threading.Event()
+    small, seen, begun, ended = executor(1), [], threading.Event(), threading.Event()
+    time_by(begun.is_set)
 
     def call():
-        seen.append(small.submit(int).result())
+        nested = small.submit(int)
+        begun.set()
+        seen.append(nested.result())
 
     def outer():
         try:
@@ -370,17 +374,22 @@ def test_a_timeout_further_out_ends_all(pool, executor, together):
 def test_a_full_pool_whose_threads_wait_for_the_group(pool, executor):
     """A task has its turn and finds no room; who would make room waits for the block. That one learns so."""
     shared = pool(max_workers=1, max_queued=1)
-    small, go, fill = executor(1), threading.Event(), []
+    small, go, fill, scopes = executor(1), threading.Event(), [], []
 
     def outer():
         with TaskGroup(max_workers=1) as group:
+            scopes.append(group._scope)
             group.create_task(go.wait, PATIENCE)
             second = group.create_task(int)
         return second.result()
 
+    def ask():
+        with scopes[0].lock:  # the block looks for room again and again: not between two of its waits, nor during one
+            return deadlock._waiting and waited_for.result()
+
     def hold():
         eventually(shared.is_full, what="another one has taken the place in the queue")
-        return waited_for.result()
+        return eventually(ask, what="the block waits")
 
     waited_for = small.submit(outer)
     waits(1)
