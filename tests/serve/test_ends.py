@@ -63,7 +63,7 @@ def test_a_request_that_runs_is_answered(site: Project, interface: str, number: 
     thread.join(20)
     assert answers == ["at last"]
     assert served.running.wait(20) == 0, served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
     assert "Unexpected exit" not in served.running.log
 
 
@@ -191,7 +191,7 @@ def test_a_request_that_does_not_end_is_ended(site: Project, interface: str) -> 
     assert served.running.wait(20) == 0, served.running.log
     thread.join(20)
     assert isinstance(answers[0], OSError)
-    eventually(lambda: not site.processes(), within=5)
+    eventually(lambda: not site.processes())
 
 
 @pytest.mark.alone
@@ -211,7 +211,7 @@ def test_the_end_is_bounded_while_processes_are_replaced(site: Project) -> None:
     assert time.monotonic() - begun < 1 + 2
     thread.join(20)
     assert isinstance(answers[0], OSError)
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 @pytest.mark.alone
@@ -233,7 +233,7 @@ def test_the_end_is_bounded_whatever_the_code_does(site: Project, interface: str
     assert isinstance(answers[0], OSError)
     told = f"server process {computing.pid} is killed: it did not end within graceful_timeout, 1 s"
     assert told in served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 def test_a_trial_ends_with_the_server(site: Project) -> None:
@@ -244,7 +244,7 @@ def test_a_trial_ends_with_the_server(site: Project) -> None:
     served.running.send(signal.SIGHUP)
     eventually((site.path / "tried").exists, within=60, what="the new code is tried")
     assert served.running.stop() == 0, served.running.log
-    eventually(lambda: not site.processes(), within=10, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 SLOW_TO_NOTE = """
@@ -287,7 +287,7 @@ def test_a_second_signal_does_not_wait(site: Project) -> None:
     assert served.running.wait(20) == 0, served.running.log
     thread.join(20)
     assert isinstance(answers[0], OSError)
-    eventually(lambda: not site.processes(), within=5)
+    eventually(lambda: not site.processes())
 
 
 @pytest.mark.parametrize("interface", BOTH)
@@ -297,12 +297,13 @@ def test_nothing_outlives_the_first_process(site: Project, interface: str) -> No
     served = serve(site, interface, "--workers=2")
     eventually(lambda: supervisors(site), within=30)
     thread, answers = ask_slowly(served, "last")
+    (asked,) = said(site, "asked", "last")
     served.running.kill()
-    assert len(site.processes()) > 1
+    assert psutil.pid_exists(asked.pid)
     (site.path / "last").touch()
     thread.join(20)
     assert answers == ["at last"]
-    eventually(lambda: not site.processes(), within=10, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 def test_a_request_does_not_hold_what_the_first_process_left(site: Project) -> None:
@@ -310,7 +311,7 @@ def test_a_request_does_not_hold_what_the_first_process_left(site: Project) -> N
     served = serve(site, "--graceful-timeout=1")
     thread, answers = ask_slowly(served, "never")
     served.running.kill()
-    eventually(lambda: not site.processes(), within=10, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
     thread.join(20)
     assert isinstance(answers[0], OSError)
 
@@ -325,16 +326,17 @@ def test_a_process_that_dies_is_replaced(site: Project, interface: str) -> None:
     assert served.pid() != old  # one try: the socket listens all the time
     assert "Unexpected exit from worker-1" in served.running.log
     assert served.running.stop() == 0, served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
+@pytest.mark.alone  # a second from the cancel to the kill
 def test_background_coroutines_are_named_before_the_process_is_killed(site: Project) -> None:
     """A ``graceful_timeout`` that is shorter than ``drain``, as while files are watched: what is not done by then is
     cancelled and named all the same.
     """
     site.meanwhile |= {"CONCURRENT": {"drain": 60}}
     extra = {"ROOT_URLCONF": "tests.project.concurrency_urls"}
-    served = serve(site, "--interface=asgi", "--graceful-timeout=2", settings=extra)
+    served = serve(site, "--interface=asgi", "--graceful-timeout=4", settings=extra)
     served.get("/background/x/?seconds=60")
     eventually(lambda: said(site, "begin", "x"), within=20)
     served.running.send(signal.SIGTERM)

@@ -16,7 +16,7 @@ def _refused(site: Project, *flags: str, within: float = 60, **keywords: object)
     """Start it, and return the one line that it ends with."""
     served = start(site, *flags, **keywords)  # type: ignore[arg-type]
     assert served.running.wait(within) == 1, served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
     assert "Traceback" not in served.running.log
     return served.running.log.strip().splitlines()[-1]
 

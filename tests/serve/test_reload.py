@@ -63,7 +63,7 @@ def test_sighup_brings_new_code_and_refuses_nobody(site: Project, interface: str
     assert len(closed) <= len(answers) / 20, closed
     assert served.get("/code/") == "new"
     assert served.running.stop() == 0, served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 def test_sighup_with_broken_code_changes_nothing(site: Project) -> None:
@@ -95,7 +95,7 @@ def test_a_changed_file_brings_new_code(site: Project, interface: str) -> None:
         _save_until(served, lambda expected=expected: expected in served.answer("/code/"), text=text, what=expected)
     assert len(served.workers()) == 1
     assert served.running.stop() == 0, served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 def _save_until(served: Served, condition: Callable[[], object], *, text: str = "", what: str) -> None:
@@ -132,4 +132,4 @@ def test_a_reload_brings_a_new_worker_along(site: Project) -> None:
     (old,) = eventually(lambda: supervisors(site), within=30)
     _save_until(served, lambda: [each for each in supervisors(site) if each != old], what="another worker")
     assert served.running.stop() == 0
-    eventually(lambda: not site.processes(), within=10)
+    eventually(lambda: not site.processes())

@@ -39,12 +39,12 @@ def test_it_serves_the_project(site: Project, interface: str) -> None:
     """Pages are answered by as many processes as were asked for, and never by the first one."""
     served = serve(site, interface, "--workers=2")
     assert served.get("/ping/") == "pong"
-    assert len(served.workers()) == 2
+    eventually(lambda: len(served.workers()) == 2)
     assert served.pid() in {process.pid for process in served.workers()}
     assert "2 processes" in served.running.log
     assert f"http://127.0.0.1:{served.port}/" in served.running.log
     assert served.running.stop() == 0, served.running.log
-    eventually(lambda: not site.processes(), within=5, what="nothing is left")
+    eventually(lambda: not site.processes(), what="nothing is left")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux spreads connections among sockets")
@@ -69,7 +69,7 @@ def test_the_settings_are_the_defaults_of_the_flags(site: Project) -> None:
     site.meanwhile |= {"SERVER": {"workers": 3, "threads": 2}}
     served = serve(site)
     assert "3 processes; 2 threads in each: up to 6 requests at once" in served.running.log
-    assert len(served.workers()) == 3
+    eventually(lambda: len(served.workers()) == 3)
     served.running.stop()
     served = serve(site, "--workers=1", "--threads=5")
     assert "1 process; 5 threads in each: up to 5 requests at once" in served.running.log
@@ -218,7 +218,7 @@ def test_the_worker_comes_along_at_once(site: Project, interface: str) -> None:
     eventually(lambda: said(site, "end", "done"), within=30)
     assert len(supervisors(site)) == 1
     assert served.running.stop() == 0
-    eventually(lambda: not site.processes(), within=5)
+    eventually(lambda: not site.processes())
 
 
 def test_https(site: Project) -> None:

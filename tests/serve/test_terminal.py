@@ -64,7 +64,7 @@ def test_breakpoint_has_the_terminal(site: Project) -> None:
         assert answers == ["somebody did"]
         os.write(master, b"\x03")  # Ctrl-C
         assert server.wait(20) == 0
-        eventually(lambda: not site.processes(), within=5)
+        eventually(lambda: not site.processes())
     finally:
         site.kill_everything()
         server.wait()
