@@ -14,6 +14,7 @@ from django.utils import translation
 
 from django_meanwhile.concurrent import InsideTransaction, NotAllowed, aparallel
 from django_meanwhile.concurrent.threads import executor, lending
+from django_meanwhile.concurrent.together import async_gathering
 from tests.concurrent.test_parallel import fail, generator_function, sleep_in
 from tests.playground import eventually
 
@@ -269,8 +270,9 @@ def test_return_exceptions_stops_nothing(pool):
 
 
 @ON_A_DATABASE
-def test_a_timeout_stops_all_kinds(database, pool):
+def test_a_timeout_stops_all_kinds(database, pool, monkeypatch):
     """Queries are interrupted, coroutines cancelled; the message names what had not ended, and nothing is left."""
+    monkeypatch.setattr(async_gathering, "STOP_WITHIN", 20)  # on a busy machine
 
     async def main():
         with pytest.raises(

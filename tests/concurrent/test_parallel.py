@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import CancelledError
+from unittest import mock
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -24,6 +25,8 @@ from django_meanwhile.concurrent import InsideTransaction, NotAllowed, QueueFull
 from django_meanwhile.concurrent.naming import name_of
 from django_meanwhile.concurrent.threads import executor
 from django_meanwhile.concurrent.threads.future import Future
+from django_meanwhile.concurrent.together import gathering
+from django_meanwhile.concurrent.together.scope import current_member
 from tests.playground import eventually
 
 SLEEPS = {
@@ -187,9 +190,14 @@ def test_a_pool_that_rejects_stops_what_had_begun(pool):
     """``QueueFull`` is raised as it is, and the calls that were started have ended by then."""
     pool(max_workers=1, max_queued=0, when_full="reject")
     ended = []
+
+    def first():
+        eventually(lambda: current_member().scope.is_stopping, what="the second one was rejected")
+        ended.append(1)
+
     with pytest.raises(QueueFull):
-        parallel(lambda: ended.append(1), lambda: ended.append(2), lambda: ended.append(3))
-    assert len(ended) <= 1
+        parallel(first, lambda: ended.append(2), lambda: ended.append(3))
+    assert ended in ([1], []), "it may not have begun"
     assert not executor.default_executor()._pool._queue
 
 
@@ -386,8 +394,9 @@ def test_an_interruption_of_the_caller_stops_the_rest(database, pool):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_timeout_interrupts_queries_and_names_them(database, pool, postgresql_server_if):
+def test_a_timeout_interrupts_queries_and_names_them(database, pool, postgresql_server_if, monkeypatch):
     """``TimeoutError`` names what had not ended; on the server nothing of it runs any more."""
+    monkeypatch.setattr(gathering, "STOP_WITHIN", 20)  # on a busy machine
 
     def slow_report():
         sleep_in(database)
@@ -411,11 +420,13 @@ def postgresql_server_if(database, request):
     return lambda: server.execute(query, (name,))[0][0]
 
 
-def test_what_cannot_be_stopped_is_named_and_logged_and_so_is_its_late_error(pool, caplog):
+def test_what_cannot_be_stopped_is_named_and_logged_and_so_is_its_late_error(pool, caplog, time_by):
     """Python code in a thread goes on: the caller is told which, and what becomes of it is not lost."""
-    go, over = threading.Event(), threading.Event()
+    begun, go, over = threading.Event(), threading.Event(), threading.Event()
+    time_by(begun.is_set)
 
     def stubborn():
+        begun.set()
         go.wait(60)
         over.set()
         fail("late")
@@ -437,13 +448,15 @@ def test_what_cannot_be_stopped_is_named_and_logged_and_so_is_its_late_error(poo
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_that_was_late_is_named_once(database, pool):
+def test_each_that_was_late_is_named_once(database, pool, time_by):
     """First what was stopped, then what runs on; of two that have one name one may be here, and one there."""
-    go = threading.Event()
+    go, scopes = threading.Event(), []
 
     def late(wait):
+        scopes.append(current_member().scope)
         wait()
 
+    time_by(lambda: len(scopes) == 2, lambda: len(scopes[0].alive) == 1)  # both have begun; the query was interrupted
     waits = [functools.partial(go.wait, 60), functools.partial(sleep_in, database), int]  # the last one never begins
     try:
         with pytest.raises(TimeoutError) as caught:
@@ -704,10 +717,15 @@ class InATestCase(TestCase):
 
     def test_a_timeout_is_looked_at_after_each_call(self):
         """A call that took longer is told as it would be; calls that are fast one by one are not late in sum."""
-        go = threading.Event()
-        with pytest.raises(TimeoutError, match="In a TestCase"):
-            parallel(lambda: go.wait(0.2), int, timeout=0.1)
-        assert parallel(*[lambda: go.wait(0.4)] * 4, timeout=1) == (False,) * 4
+        times = [0.0]
+
+        def take(seconds):
+            times.append(times[-1] + seconds)
+
+        with mock.patch.object(gathering, "monotonic", side_effect=lambda: times[-1]):
+            with pytest.raises(TimeoutError, match="In a TestCase"):
+                parallel(functools.partial(take, 0.2), int, timeout=0.1)
+            assert parallel(*[functools.partial(take, 0.4)] * 4, timeout=1) == (None,) * 4
 
 
 def test_a_cancelled_call_of_somebody_else_is_an_error(pool):
@@ -751,11 +769,13 @@ def test_an_interruption_that_came_too_early_is_repeated(database, pool, monkeyp
     assert len(stops) >= 2
 
 
-def test_an_error_before_the_timeout_is_what_is_told(pool):
+def test_an_error_before_the_timeout_is_what_is_told(pool, time_by):
     """What came first decides: the time then only ends the waiting for what cannot be stopped."""
-    both, go = threading.Barrier(2), threading.Event()
+    both, go, scopes = threading.Barrier(2), threading.Event(), []
+    time_by(lambda: scopes and scopes[0].is_stopping)
 
     def fail_first():
+        scopes.append(current_member().scope)
         both.wait(20)
         fail()
 
