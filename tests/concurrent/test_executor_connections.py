@@ -89,8 +89,10 @@ def test_hundreds_of_calls_leave_no_connection_thread_or_descriptor(place):
 def test_a_connection_stays_warm_for_the_next_call_and_ends_with_its_idle_thread(bare_project):
     """One thread, one session, whatever CONN_MAX_AGE of zero says; after ``idle`` seconds both are gone."""
     code = """
-executor = ThreadPoolExecutor(1, idle=0.2)
+executor = ThreadPoolExecutor(1, idle=3600)
 assert len({executor.submit(session).result() for _ in range(20)}) == 1
+executor._pool.idle = 0.05  # as if it had been made so: from its next wait on
+executor.submit(ask).result()
 eventually(lambda: not threads(), "the thread ends")
 eventually(lambda: connections_open() == 0, "its connection is closed")
 executor.submit(session).result()
@@ -247,6 +249,9 @@ def test_a_call_that_gets_no_connection_in_time_learns_who_has_them(bare_project
 from django_meanwhile.concurrent import ConnectionTimeout
 held, done = threading.Event(), threading.Event()
 
+def idle(count):
+    return len(executor._pool._idle) == count
+
 def hold():
     ask()
     held.set()
@@ -259,8 +264,10 @@ error = executor.submit(ask).exception()
 assert isinstance(error, ConnectionTimeout), error
 assert "thread 'ThreadPoolExecutor-0_0' (__main__.hold)" in str(error), error
 assert "thread 'ThreadPoolExecutor-0_1' (tests.concurrent.inside.ask): no connection" in str(error), error
+eventually(lambda: idle(1), "the thread that got none waits for calls")
 done.set()
 holder.result()
+eventually(lambda: idle(2), "the holder's does so, too: it is the first to be asked")
 assert executor.submit(ask).result() == 1
 """
     run(bare_project, code)

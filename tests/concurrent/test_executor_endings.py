@@ -211,7 +211,9 @@ executor = ThreadPoolExecutor(1)
 executor.submit(threading.Event().wait)
 import signal, os
 signal.signal(signal.SIGINT, signal.default_int_handler)
-print("ending", flush=True)
+(thread,) = executor._threads
+join = thread.join
+thread.join = lambda: (print("ending", flush=True), join())  # not before: a signal would end the program otherwise
 """
     )
     running.wait_for("ending")
