@@ -351,15 +351,19 @@ def test_when_the_loop_ends_what_coroutines_have_started_is_drained_too() -> Non
     """What a coroutine gathers goes on with it, and so does a task that it left running."""
     ended = []
 
-    async def part(number: int) -> int:
+    async def part(number: int, after: asyncio.Event | None = None) -> int:
+        if after is not None:
+            await after.wait()
         await asyncio.sleep(0.05 * number)
         ended.append(number)
         return number
 
     async def whole() -> None:
-        left = asyncio.create_task(part(3))
+        summed = asyncio.Event()
+        left = asyncio.create_task(part(3, after=summed))
         left.add_done_callback(lambda task: ended.append(task.cancelled()))
         ended.append(sum(await asyncio.gather(part(1), part(2))))
+        summed.set()
 
     async def main() -> None:
         create_task(whole())
