@@ -16,6 +16,7 @@ import psutil
 
 from tests.playground import Project, Running, eventually
 from tests.ports import free_port
+from tests.processes.harness import kill
 
 EMBEDDED = {"EMBEDDED": True, "WORKER": {"threads": 2, "coroutines": 2, "processes": 1}}
 
@@ -72,8 +73,7 @@ class Server:
     def end(self, number: int) -> None:
         """SIGINT goes to its group, as from a terminal; SIGKILL to all of its processes; others to the first one."""
         if number == signal.SIGKILL:
-            for process in self.processes():
-                process.kill()
+            kill(self.processes())
         elif number == signal.SIGINT:
             os.killpg(self.running.pid, number)
         else:

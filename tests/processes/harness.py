@@ -53,7 +53,8 @@ def truth(project: Project) -> list[Line]:
     path = project.path / "truth.log"
     if not path.exists():
         return []
-    lines = (line.split() for line in path.read_text().splitlines())
+    whole, _, _ = path.read_text().rpartition("\n")  # of the last one, a part may be there
+    lines = (line.split() for line in whole.splitlines())
     return [Line(word, key, int(pid), float(at)) for word, key, pid, at in lines]
 
 
@@ -134,11 +135,11 @@ def children(worker: Running) -> list[psutil.Process]:
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def kill(processes: Iterable[psutil.Process]) -> None:
-    """SIGKILL them all."""
+def kill(processes: Iterable[psutil.Process], number: int = signal.SIGKILL) -> None:
+    """SIGKILL them all, or send another signal; some may go with those before them."""
     for process in processes:
         try:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(number)
         except psutil.NoSuchProcess:
             continue
 
