@@ -88,19 +88,19 @@ def test_a_database_in_memory_is_nobodys_leak(repair, told, monkeypatch):
 
 def test_what_another_thread_finalizes_is_not_touched(database, repair, told):
     """It might use the connection; where threads end by themselves, this does not happen."""
-    ends, go = [], threading.Event()
+    ends, left, go = [], threading.Event(), threading.Event()
 
     def leave() -> None:
         query(database)
         ends.append(threads._watch.end)
         threads._watch.end = None
+        left.set()
         assert go.wait(20)
         connections[database].close()
 
     thread = threading.Thread(target=leave)
     thread.start()
-    while not ends:
-        thread.join(0.01)
+    assert left.wait(20)
     ends.clear()
     assert told() == []
     go.set()

@@ -47,7 +47,7 @@ logging.basicConfig(format="%(name)s %(message)s")
 @pytest.mark.parametrize("guard", GUARDS)
 def test_a_pool_gets_back_the_slots_of_threads(postgresql, guard):
     """Four threads that leak at max_size=4: without repair the fifth query is a PoolTimeout; with it, it works."""
-    postgresql.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 4, "timeout": 1}}
+    postgresql.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 4, "timeout": 3}}
     postgresql.meanwhile = {"GUARD": guard}
     ran = postgresql.python(
         _LOG + _LEAK + "import gc; gc.disable(); leak(4)\n"

@@ -61,6 +61,8 @@ def test_six_streams_need_no_six_connections(pooled, guard, kind, page):
     if (page, guard) == ("slow", "off") and kind == "one-uvicorn":
         page = "aslow"  # under ASGI a stream that is no coroutine's is buffered first: nothing to pin
     pooled.meanwhile = {"GUARD": guard}
+    # Seconds to wait for one of the two: who gets none is to be told soon, who gets one may have to wait for others.
+    pooled.database["OPTIONS"]["pool"]["timeout"] = 30 if guard == "repair" else 3
     size = 64 * 1024 * 1024
     with (pooled.path / "big").open("wb") as big:
         big.truncate(size)
