@@ -20,6 +20,15 @@ def waits(count):
     eventually(lambda: len(deadlock._waiting) == count, what=f"{count} threads wait")
 
 
+def all_idle(pools):
+    """Whether nothing runs or waits in any of these at one moment: a call of one may have submitted to another."""
+    inner = [pool._pool for pool in pools]
+    with contextlib.ExitStack() as stack:
+        for one in inner:
+            stack.enter_context(one._lock)
+        return not any(one._queue or len(one._idle) < len(one._threads) for one in inner)
+
+
 def test_a_call_that_waits_for_one_behind_it_in_its_full_pool_learns_so(executor):
     """A pool of one: the nested call could never begin. The error names waiter, call, executor and the next step."""
     pool = executor(1, thread_name_prefix="small")
@@ -289,6 +298,4 @@ def test_no_wait_is_refused_by_mistake_and_none_hangs_in_random_crowds(executor)
     ends = {type(future.exception()) for future in done}
     assert ends <= {type(None), WouldDeadlock}
     assert {future.result() for future in done if future.exception() is None} <= {16}
-    inner = [pool._pool for pool in pools]
-    idle = "what nobody waited for has ended, and found its pools open"
-    eventually(lambda: not any(pool._queue or len(pool._idle) < len(pool._threads) for pool in inner), what=idle)
+    eventually(lambda: all_idle(pools), what="what nobody waited for has ended, and found its pools open")

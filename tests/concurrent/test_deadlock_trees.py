@@ -17,6 +17,7 @@ from django_meanwhile.concurrent import TaskGroup, ThreadPoolExecutor, WouldDead
 from django_meanwhile.concurrent.threads import deadlock
 from django_meanwhile.concurrent.threads import executor as executors
 from django_meanwhile.concurrent.threads.future import Future
+from tests.concurrent.test_deadlock import all_idle
 from tests.concurrent.test_deadlock_scopes import leaves
 from tests.playground import eventually
 
@@ -97,8 +98,7 @@ def run(trees: list[Tree], sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPat
         threading.Thread(target=request, args=pair, daemon=True).start()
     _, running = concurrent.futures.wait(outcomes, PATIENCE)
     assert not running, "nobody may wait for ever"
-    inner = [pool._pool for pool in pools]
-    eventually(lambda: not any(pool._queue or len(pool._idle) < len(pool._threads) for pool in inner), what="all idle")
+    eventually(lambda: all_idle(pools), what="all idle")
     assert not deadlock._waiting
     for pool in pools:
         pool.shutdown()

@@ -19,6 +19,8 @@ from django.db import connection
 from django.db.backends.postgresql.psycopg_any import is_psycopg3
 from django_meanwhile.concurrent import *
 from tests.concurrent.inside import ask, eventually
+from django_meanwhile.concurrent.together import async_gathering, gathering
+gathering.STOP_WITHIN = async_gathering.STOP_WITHIN = 20  # what is interrupted ends, if not soon, on a busy machine
 
 assert not is_psycopg3
 asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
