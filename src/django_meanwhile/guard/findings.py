@@ -62,9 +62,8 @@ def target() -> str:
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
         if frame.f_code.co_name == "run" and frame.f_code.co_filename == concurrent.futures.thread.__file__:
-            item = frame.f_locals.get("self")
-            task = getattr(item, "task", None)  # from Python 3.14 on: the function and its arguments
-            function = task[0] if isinstance(task, tuple) else getattr(item, "fn", function)
+            found = frame.f_locals  # from Python 3.14 on "fn" is one of them, up to 3.13 the item's
+            function = found.get("fn", getattr(found.get("self"), "fn", function))
             break
         frame = frame.f_back
     while isinstance(function, functools.partial):
