@@ -15,6 +15,8 @@ The suite runs on both vendors by default. A vendor that is missing is skipped w
 """
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +39,18 @@ hypothesis.settings.register_profile("suite", hypothesis.settings.get_profile("s
 hypothesis.settings.load_profile("suite")
 
 _REQUIRED = os.environ.get("MEANWHILE_TEST_REQUIRE_SERVERS") == "1"
+
+
+def pytest_configure() -> None:
+    """Have no process inherit that a signal is ignored, as whoever starts the tests in the background has it.
+
+    A handler, which ends with exec, ignores it in this process alone.
+    """
+    for name in ("SIGINT", "SIGQUIT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        is_ours = threading.current_thread() is threading.main_thread()
+        if number is not None and is_ours and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _vendor(item: pytest.Item) -> str | None:
@@ -165,7 +179,7 @@ def _run_directory_outlives_nothing() -> Iterator[None]:
     """Leave no process of a project behind, whatever the tests did."""
     yield
     mark = next(iter(watchdog.run_mark().items()))
-    psutil.wait_procs(watchdog.marked_processes(*mark), timeout=5)  # children of a supervisor that was killed just now
+    psutil.wait_procs(watchdog.marked_processes(*mark), timeout=30)  # children of a supervisor that was killed just now
     left = watchdog.marked_processes(*mark)
     for process in left:
         process.kill()
