@@ -21,6 +21,7 @@ KNOWN_SERVERS = frozenset({"daphne", "granian", "hypercorn", "uvicorn", "waitres
 _RUNSERVERS = frozenset({"runserver", "runserver_plus"})
 _TESTING = (["test"], ["testserver"])
 _OF_A_WORKER = ("django_meanwhile.worker.supervisor", "django_meanwhile.worker.boot", "django_meanwhile.embedded.boot")
+_OF_A_MAP = "django_meanwhile.concurrent.maps.callee"
 _ONLY_ASK = frozenset({"-h", "--help", "--version"})
 
 
@@ -45,11 +46,15 @@ def is_known_server() -> bool:
 
 
 def never_serves() -> bool:
-    """Whether this process must never bring a worker along: tests, and a worker's own processes."""
+    """Whether this process must never bring a worker along: tests, and a worker's own processes.
+
+    Nor a subinterpreter or process of ``parallel_map()``, which has a command line like the server's.
+    """
     # Where setup_test_environment() keeps what it has replaced. mail.outbox would not do: any mail may make one.
     tests = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
     is_tested = hasattr(tests, "saved_data") or sys.argv[1:2] in _TESTING
-    return is_tested or any(module in sys.modules for module in _OF_A_WORKER)
+    is_callee = getattr(sys.modules.get(_OF_A_MAP), "is_callee", False)
+    return is_tested or is_callee or any(module in sys.modules for module in _OF_A_WORKER)
 
 
 def is_possible() -> bool:

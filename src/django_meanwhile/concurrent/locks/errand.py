@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from ...connections import close_thread_connections
 from ...logs import get_logger
+from ..threads.daemons import daemon
 
 T = TypeVar("T")
 
@@ -106,4 +107,4 @@ def start(function: Callable[[], object], name: str) -> None:
         finally:
             close_thread_connections()
 
-    threading.Thread(target=main, name=name, daemon=True).start()
+    daemon(main, name=name).start()

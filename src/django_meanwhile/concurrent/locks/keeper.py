@@ -16,6 +16,7 @@ from ...connections import close_thread_connections
 from ...logs import get_logger
 from ...store.locks import Grip
 from ...store.locks_sqlite import Rows
+from ..threads.daemons import daemon
 
 logger = get_logger("concurrent")
 
@@ -43,7 +44,7 @@ class Keeper:
             return
         with self._changed:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="meanwhile-lock-keeper", daemon=True)
+                thread = daemon(self._run, name="meanwhile-lock-keeper")
                 thread.start()  # may fail: then nothing is kept
                 self._thread = thread
             self._kept[grip] = grip.fence

@@ -28,6 +28,7 @@ from ...logs import get_logger
 from ...models import Lock as Row
 from ...store.locks import is_of_this_process
 from ...tasks.transactions import is_inside
+from ..threads.daemons import daemon
 from ..transactions import Words, refuse_inside_transaction, runs_inline
 from . import line as lock_line
 from .errand import Errand
@@ -328,7 +329,7 @@ def _abandon(turn: Turn) -> None:
 def _start_abandoning(turn: Turn) -> None:
     """Leave the line at once; what is to be closed is closed by a thread, not by the loop's."""
     if (surplus := lock_line.leave(turn)) is not None:
-        threading.Thread(target=close, args=(surplus,), daemon=True).start()
+        daemon(close, surplus, name="meanwhile-lock-close").start()
 
 
 def _left(seconds: float | None, began: float) -> float | None:

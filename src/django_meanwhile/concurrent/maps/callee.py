@@ -31,9 +31,9 @@ READY, BROKEN = b"ready", b"broken:"
 """The first message of a child: it has set up Django; or could not, with the traceback."""
 
 is_callee = False
-"""Whether this process is such a child."""
+"""Whether this process is such a child, or this interpreter one of ``interpreters``."""
 
-_obstacle: Exception | None = None
+_obstacle: BaseException | None = None
 """Why Django is not set up in this interpreter."""
 
 
@@ -113,30 +113,25 @@ def set_up() -> None:
 
 def set_up_interpreter(settings_module: str, path: list[str]) -> None:
     """Set up Django in an interpreter of this process. If that cannot be, each call is told why."""
-    global _obstacle  # noqa: PLW0603 - one for each interpreter
+    global is_callee, _obstacle  # noqa: PLW0603 - one for each interpreter
+    is_callee = True
     sys.path[:] = path
     os.environ["DJANGO_SETTINGS_MODULE"] = settings_module
     try:
         set_up()
-    except Exception as error:  # noqa: BLE001 - whatever an import raises
+    except BaseException as error:  # noqa: BLE001 - what is raised here breaks the pool, for all calls to come
         _obstacle = error
 
 
 def answer(pickled: bytes) -> bytes:
     """Call what a pickled ``Job`` asks for and return the pickled ``Reply``. Never raises."""
-    from ...connections import close_thread_connections  # noqa: PLC0415 - Django's set-up comes first
-
     results: list[Any] = []
     failure = None
     try:
         _refuse_if_not_set_up()
-        job: Job = pickle.loads(pickled)  # noqa: S301 - of our parent
-        _use(job.databases)
-        contextvars.Context().run(_call, job, results)
+        _work(pickled, results)
     except BaseException as error:  # noqa: BLE001 - whatever it was, the caller is told
         failure = _failure(error)
-    finally:
-        close_thread_connections()
     return pickle.dumps(_reply(results, failure), protocol=pickle.HIGHEST_PROTOCOL)
 
 
@@ -144,8 +139,19 @@ def _refuse_if_not_set_up() -> None:
     if _obstacle is not None:
         raise NotAllowed(
             f"Django cannot be set up in a subinterpreter: {type(_obstacle).__name__}: {_obstacle}. Many C extensions, "
-            'psycopg among them, cannot be imported there. Use executor="process".'
+            'psycopg2 and that of psycopg among them, cannot be imported there. Use executor="process".'
         ) from _obstacle
+
+
+def _work(pickled: bytes, results: list[Any]) -> None:
+    from ...connections import close_thread_connections  # noqa: PLC0415 - Django's set-up comes first
+
+    try:
+        job: Job = pickle.loads(pickled)  # noqa: S301 - of our parent
+        _use(job.databases)
+        contextvars.Context().run(_call, job, results)
+    finally:
+        close_thread_connections()
 
 
 def _use(databases: Mapping[str, str]) -> None:

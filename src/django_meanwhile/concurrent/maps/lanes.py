@@ -168,10 +168,10 @@ def lane_for(executor: str, function: Callable[[Any], Any], label: str, packer: 
     """Return the lane of that name. ``NotAllowed`` if there cannot be one."""
     if packer is None:
         return ThreadLane(function, label)
-    if executor == "process":
-        from .processes import settings_module, shared_pool  # noqa: PLC0415 - only where it is used
+    from .processes import settings_module, shared_pool  # noqa: PLC0415 - only where it is used
 
-        settings_module()
+    settings_module()
+    if executor == "process":
         return RemoteLane(packer, lambda job, label: shared_pool().submit(job, label))
     from .interpreters import submit  # noqa: PLC0415 - only where it is used
 

@@ -2,7 +2,7 @@
 
 ::
 
-    parallel_map ─▶ refuse ─┬─▶ inside a TestCase, or in a child process: one after another, here
+    parallel_map ─▶ refuse ─┬─▶ inside a TestCase, or in a child process or interpreter: one after another, here
                             └─▶ Run: the consumer's thread pulls, starts, waits and gives
 
 What may be under way is ``window``'s to say, where it runs ``lanes``'. On an event loop ``amapping`` takes the place of
@@ -83,7 +83,7 @@ def parallel_map(
         raise NotAllowed(f"{label}: it is given an async iterable. Write async for ... in aparallel_map(...).")
     iterator = iter(iterable)
     packer = None if executor == "thread" else Packer(function, label, executor)
-    if runs_inline() or (executor == "process" and callee.is_callee):
+    if runs_inline() or (packer is not None and callee.is_callee):
         return _inline(function, iterator, packer, label)
     refuse_inside_transaction(label, outside_transaction=outside_transaction)
     lane = lane_for(executor, function, label, packer)
@@ -130,7 +130,7 @@ def aparallel_map(
     packer = None if executor == "thread" else Packer(function, label, executor)
     order = Order(
         function=function, iterable=iterable, label=label, packer=packer, is_coroutine_function=awaits,
-        is_local=executor == "process" and callee.is_callee, executor=executor, max_workers=max_workers,
+        is_local=packer is not None and callee.is_callee, executor=executor, max_workers=max_workers,
         ordered=ordered, chunk_size=chunk_size, timeout=timeout, outside_transaction=outside_transaction,
     )  # fmt: skip
     return arun(order)

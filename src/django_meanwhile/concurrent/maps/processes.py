@@ -317,8 +317,8 @@ def settings_module() -> str:
     name = getattr(django_settings, "SETTINGS_MODULE", None)
     if not name:
         raise NotAllowed(
-            'executor="process": a process of its own imports the settings by their name, and settings.configure() has '
-            "given them none. Put them into a module and its name into DJANGO_SETTINGS_MODULE."
+            'executor="process" or "interpreter": what runs there imports the settings by their name, and '
+            "settings.configure() has given them none. Put them into a module and its name into DJANGO_SETTINGS_MODULE."
         )
     return str(name)
 

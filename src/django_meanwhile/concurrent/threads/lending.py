@@ -26,6 +26,7 @@ from asgiref.sync import AsyncToSync, SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 
 from ..context import capture
+from .daemons import daemon
 from .executor import ThreadPoolExecutor, default_executor
 from .future import Future
 from .thread import current
@@ -94,7 +95,7 @@ class _Item(futures.Future[Any]):
         if super().cancel():
             return True
         if not self.done():  # in a thread of its own: that asks the server, and this is the loop
-            threading.Thread(target=self._interrupt, name="meanwhile-interrupt", daemon=True).start()
+            daemon(self._interrupt, name="meanwhile-interrupt").start()
         return False
 
     def _interrupt(self) -> None:

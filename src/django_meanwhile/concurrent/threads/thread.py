@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ... import logs
 from . import budget
 from .connecting import Connections
+from .daemons import daemon
 from .held import Lock
 
 if TYPE_CHECKING:
@@ -49,11 +50,7 @@ class Thread:
         self.is_stopped = False
         self._connections = Connections(self, self._lock)
         # An empty context: from Python 3.14 on, a thread may begin with a copy of its maker's, and would keep that.
-        options: dict[str, Any] = {"target": contextvars.Context().run, "args": (self._live,), "name": name}
-        try:
-            self.python = threading.Thread(**options, daemon=True)
-        except RuntimeError:  # a subinterpreter has no daemons
-            self.python = threading.Thread(**options)
+        self.python = daemon(contextvars.Context().run, self._live, name=name)
 
     # --- life ---------------------------------------------------------------------------
 

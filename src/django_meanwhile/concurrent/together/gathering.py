@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.errors import QueueFull
 from ...core.text import class_path, describe, summary
 from ..admission import Call, label_of
+from ..threads.daemons import make_daemon
 from ..threads.future import Future
 from ..threads.thread import run_plainly
 from .endings import error_of
@@ -90,7 +91,7 @@ class Gathering(Scope):
         if self._terms.timeout is None:
             return None
         timer = Timer(self._terms.timeout, self._time_is_up)
-        timer.daemon = True
+        make_daemon(timer)
         timer.start()
         return timer
 
