@@ -349,7 +349,9 @@ def test_processes_hold_nothing_of_their_parents(computing) -> None:
         listening.close(); lock.close()
         """,
     )
+    # The child imports ctypes, and the libffi of Debian after 13 then opens its own file: nothing of the parent.
     others = {int(fd): target for fd, target in found.items() if int(fd) > 2 and not target.startswith("/proc")}
+    others = {fd: target for fd, target in others.items() if "/libffi.so" not in target}
     kinds = sorted(target.partition(":")[0] for target in others.values())
     assert kinds == ["pipe", "socket"], others
     assert found["0"] == os.devnull
