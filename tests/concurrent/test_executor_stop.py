@@ -23,7 +23,8 @@ def run_long():
     return ask(LONG)
 
 def count_running():
-    return ask("SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'", LONG)
+    running = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'"
+    return ask(f"{running} AND datname = current_database()", LONG)
 
 def is_stopped(future):
     # A query that is only about to begin when stop() comes is missed: whoever waits asks again.

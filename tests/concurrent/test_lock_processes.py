@@ -404,7 +404,7 @@ def test_a_missing_migration_is_named(project):
 @on_postgresql
 def test_djangos_pool_is_left_alone(project):
     """Four locks at once with a pool of two connections: theirs are outside of it."""
-    project.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 2, "timeout": 2}}
+    project.database["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 2, "timeout": 20}}
     project.python(
         "from contextlib import ExitStack\n"
         "from django.db import connection\n"
