@@ -92,7 +92,7 @@ def executor(_gates):
     for one in made:
         one.shutdown(cancel_futures=True, wait=False)
     for one in made:
-        for thread in one._threads:
+        for thread in one._pool.close("the test has ended"):  # also those that only close their connections yet
             thread.join(PATIENCE)
             assert not thread.is_alive(), f"{thread.name} outlived its executor"
     # Threads of other pools, as the shared one, may be about to note that their wait has ended.
