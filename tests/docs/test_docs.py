@@ -77,7 +77,7 @@ def test_the_readme_works_to_the_letter(site: Site) -> None:
     assert found["percent"] == 100
     assert found["report"]["name"] == "John"
     assert site.manage("meanwhile", "status").returncode == 0, "nothing is wrong while a worker lives"
-    server.kill()
+    site.kill_everything()  # the process that runserver reloads, too: it would do the jobs of the next tests
 
 
 def test_the_readmes_parallel_view_answers(site: Site) -> None:

@@ -114,7 +114,7 @@ def test_the_servers_line_serves(site: Site) -> None:
     eventually(lambda: _answers(server, port), within=60, what="it answers")
     eventually(site.workers, within=30, what="the worker has come along")
     assert server.stop(30) == 0, server.log
-    eventually(lambda: not site.processes(), within=5)
+    eventually(lambda: not site.processes())
 
 
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_procfile_runs(site: Site) -> None:
     eventually(lambda: _answers(honcho, port), within=60, what="the web server answers")
     eventually(site.workers, within=60, what="the worker has registered")
     honcho.stop(30)
-    eventually(lambda: not site.processes(), within=5)
+    eventually(lambda: not site.processes())
 
 
 @pytest.mark.slow
@@ -166,4 +166,4 @@ def test_the_dockerfile_s_command_runs(site: Site) -> None:
     eventually(lambda: _answers(server, port), within=60, what="it answers")
     server.send(signal.SIGTERM)
     assert server.wait(30) == 0, server.log
-    eventually(lambda: not site.processes(), within=5)
+    eventually(lambda: not site.processes())

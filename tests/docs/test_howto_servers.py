@@ -41,7 +41,7 @@ def _serve(site: Site, line: str, settings: str) -> tuple[Running, int]:
 
 def _report(site: Site, port: int) -> None:
     """Ask the README's views for a report, until it is there."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/start/", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/start/", timeout=60) as answer:
         assert answer.status == 202
         job = answer.read().decode().rpartition(" ")[2]
     eventually(

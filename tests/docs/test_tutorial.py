@@ -7,7 +7,6 @@ is the one that is printed, as a reader would: not too often, for the worker ste
 
 import re
 import shlex
-import signal
 import sys
 import threading
 import urllib.error
@@ -19,6 +18,7 @@ import pytest
 
 from tests.playground import Project, Running, eventually
 from tests.ports import free_port
+from tests.processes.harness import kill
 
 from .pages import Block, page
 
@@ -110,9 +110,7 @@ class Reader(Project):
 
     def kill_server(self) -> None:
         """SIGKILL runserver and the process that it reloads, and see the worker end by itself."""
-        for process in self.processes():
-            if "runserver" in process.cmdline():
-                process.send_signal(signal.SIGKILL)
+        kill([process for process in self.processes() if "runserver" in process.cmdline()])
         self.server.popen.wait()
         eventually(lambda: not self.processes(), what="the worker is gone as well")
 

@@ -177,7 +177,7 @@ def test_on_crash_fail_is_never_run_again(project: Project, worker: Running) -> 
 
 def test_progress_is_seen_while_the_job_runs(project: Project, worker: Running) -> None:
     """Progress of a running job is in its row before its end; the last value stays."""
-    (job_id,) = enqueue(project, "report_progress.enqueue('p', 20, 3)")
+    (job_id,) = enqueue(project, "report_progress.enqueue('p', 20, 8)")
     seen = eventually(lambda: (row := job(project, job_id))["progress"] and row)
     assert seen["state"] == 3
     assert 0 < json.loads(seen["progress"])["n"] < 20

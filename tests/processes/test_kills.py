@@ -63,6 +63,7 @@ def test_no_job_is_lost_and_none_is_recorded_twice(project: Project, executor: s
     assert states(project) == {4: JOBS}
     assert recorded_twice(project) == []
     for worker in workers:
+        eventually(lambda worker=worker: children(worker), what="the last one that was started heeds signals")
         assert worker.stop() == 0
     assert not project.processes()
 
