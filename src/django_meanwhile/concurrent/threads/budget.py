@@ -69,19 +69,11 @@ def acquire(alias: str, holder: Holder, *, wait: bool = True) -> None:
     place is taken even if none is free: the others then wait until the number is below the share again.
     """
     settings = get_settings().concurrent
-    with _lock:
-        share = _shares.setdefault(alias, _Share())
-        if holder in share.holders:
-            return
-        if not wait or (not share.waiting and len(share.holders) < settings.connections):
-            share.holders[holder] = None
-            return
-        if holder.is_stopped:
-            raise CancelledError
-        waiter = _Waiter(holder)
-        share.waiting.append(waiter)
-        others = list(share.holders)
+    waiter = _Waiter(holder)
     try:
+        others = _take_or_join(alias, waiter, settings.connections, wait=wait)
+        if others is None:
+            return
         # Whoever goes idle looks for waiters once it can be found idle here: between the two, none is missed.
         for other in others:
             if other.give_back(alias):
@@ -93,10 +85,27 @@ def acquire(alias: str, holder: Holder, *, wait: bool = True) -> None:
     with _lock:
         if waiter.is_granted:
             return
+        share = _shares[alias]
         if waiter not in share.waiting:  # interrupted
             raise CancelledError
         share.waiting.remove(waiter)
         raise _timed_out(alias, holder, settings.connections, list(share.holders))
+
+
+def _take_or_join(alias: str, waiter: _Waiter, limit: int, *, wait: bool) -> list[Holder] | None:
+    """Take a place, and return None; or stand in line, and return who holds one."""
+    holder = waiter.holder
+    with _lock:
+        share = _shares.setdefault(alias, _Share())
+        if holder in share.holders:
+            return None
+        if not wait or (not share.waiting and len(share.holders) < limit):
+            share.holders[holder] = None
+            return None
+        if holder.is_stopped:
+            raise CancelledError
+        share.waiting.append(waiter)
+        return list(share.holders)
 
 
 def _withdraw(alias: str, waiter: _Waiter) -> None:
