@@ -474,9 +474,8 @@ def test_a_thread_that_dies_while_idle_is_handed_nothing(executor):
     """Whatever kills it, the next call gets another thread."""
     pool = executor(1)
     pool._pool.idle = float("inf")  # no wait can be as long: an error where none is expected
-    pool.submit(int).result(timeout=PATIENCE)
-    for thread in pool._pool.threads():
-        thread.join(PATIENCE)
+    thread = pool.submit(threading.current_thread).result(timeout=PATIENCE)
+    thread.join(PATIENCE)  # until its error was told as well, which is after the pool is rid of it
     assert pool._pool.threads() == []
     pool._pool.idle = PATIENCE  # or this one dies as well, in the middle of the next test
     assert pool.submit(int).result(timeout=PATIENCE) == 0
