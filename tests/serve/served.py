@@ -36,7 +36,8 @@ class Served:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.read().decode()
+            with error:  # a file that Python 3.14 wants closed
+                return error.read().decode()
 
     def status(self, path: str) -> int:
         """Return the status of a page."""
