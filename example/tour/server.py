@@ -86,7 +86,8 @@ class Server:
     def _answers(self) -> bool:
         try:
             urllib.request.urlopen(f"{self.url}/ping/", timeout=5).close()
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             return True
         except OSError:
             return False

@@ -105,7 +105,10 @@ class Reader(Project):
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
                 return answer.read().decode()
-        except (OSError, urllib.error.HTTPError):
+        except urllib.error.HTTPError as error:
+            error.close()  # a file that Python 3.14 wants closed
+            return ""
+        except OSError:
             return ""
 
     def kill_server(self) -> None:
