@@ -171,15 +171,22 @@ from django_meanwhile.embedded import serving
 def keepers(_):
     return get_settings().embedded, serving.is_runserver(), len(embedded._keepers)
 """
-IMPORT = """
+INTERPRETER = """
 import sys
 import _interpreters as interpreters
 interpreter = interpreters.create()
-failure = interpreters.exec(
-    interpreter, f"import sys; sys.path[:] = {sys.path!r}; import django_meanwhile.concurrent.maps.callee"
-)
+code = f"import sys; sys.path[:] = {sys.path!r}"
+failure = interpreters.exec(interpreter, code) or interpreters.exec(interpreter, sys.argv[1])
 interpreters.destroy(interpreter)
 sys.exit(failure and failure.formatted)
+"""
+A_THREAD = """
+from django_meanwhile.concurrent.threads.daemons import daemon
+ran = []
+thread = daemon(ran.append, 1, name="some")
+thread.start()
+thread.join()
+assert (ran, thread.daemon) == ([1], False)
 """
 
 
@@ -272,7 +279,11 @@ def test_what_runs_a_maps_calls_never_serves(monkeypatch):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="_interpreters is there from Python 3.13 on")
-def test_what_they_import_of_ours_can_be_imported_there():
-    """Modules of the standard library that refuse a subinterpreter are imported by nothing that they need."""
-    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, timeout=120, check=False)
+@pytest.mark.parametrize(
+    "code", ["import django_meanwhile.concurrent.maps.callee", A_THREAD], ids=["imports", "threads"]
+)
+def test_what_is_ours_works_in_an_interpreter_that_refuses_some_things(code):
+    """Daemon threads, and modules of the standard library that cannot be imported there: nothing of ours needs them."""
+    command = [sys.executable, "-c", INTERPRETER, code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

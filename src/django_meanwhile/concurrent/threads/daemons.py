@@ -1,4 +1,4 @@
-"""Threads beside those of the pools, which keep nobody from ending.
+"""Threads that keep nobody from ending: those of the pools, and those beside them.
 
 A subinterpreter has no daemons, and what runs in one may need such a thread all the same: there it is an ordinary one.
 So whoever starts it sees to it that it ends by itself.
